@@ -1,0 +1,166 @@
+"""The one look of the book: colours, dashes, markers, axes and labels.
+
+BN is blue, solid, with circles; none is vermilion, dashed, with diamonds; other normalisers take the rest of the Okabe-Ito
+set; what was read off the paper is grey and hollow; theory is a thin line in the colour of the text.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.subplots import make_subplots
+
+TEXT = "#000001"  # stands for the page's own text colour, light or dark
+PAPER = "#8a8a8a"
+RED = "#d11149"  # diverged runs
+SEQUENTIAL, SIGNED = "Cividis", "RdBu"
+
+
+@dataclass(frozen=True)
+class Series:
+    """How one kind of network is named and drawn."""
+
+    label: str
+    colour: str
+    dash: str
+    symbol: str
+
+
+SERIES = {
+    "batch": Series("with BN", "#0072B2", "solid", "circle"),
+    "none": Series("without", "#D55E00", "dash", "diamond"),
+    "last-features": Series("BN on the last features", "#009E73", "longdash", "square"),
+    "last-logits": Series("BN on the logits", "#56B4E9", "dashdot", "triangle-up"),
+    "layer": Series("layer norm", "#CC79A7", "dot", "cross"),
+    "group": Series("group norm", "#E69F00", "longdashdot", "x"),
+    "instance": Series("instance norm", "#7a6a00", "dash", "star"),
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis that stays as it is over every stop of a slider: its title, its range in data units, and whether it is logarithmic."""
+
+    title: str
+    low: float
+    high: float
+    log: bool = False
+    ticks: Sequence[float] | None = None
+    labels: Sequence[str] | None = None
+
+    def layout(self) -> dict[str, Any]:
+        """The axis as plotly's layout wants it."""
+        ends = [math.log10(self.low), math.log10(self.high)] if self.log else [self.low, self.high]
+        out: dict[str, Any] = {"title": {"text": self.title, "standoff": 8}, "range": ends, "type": "log" if self.log else "linear"}
+        ticks, labels = self.ticks, self.labels
+        if self.log and ticks is None:
+            ticks = powers(self.low, self.high)
+            labels = [power_label(t) for t in ticks]
+        if ticks is not None:
+            out |= {"tickmode": "array", "tickvals": list(ticks), "ticktext": list(labels or [f"{t:g}" for t in ticks])}
+        return out
+
+
+def figure(title: str, *panels: tuple[Axis, Axis], names: Sequence[str] = (), height: int = 400, stack: bool = False) -> go.Figure:
+    """An empty figure whose title says the finding: one panel a pair of x and y axes, side by side, or stacked."""
+    count = len(panels)
+    rows, columns = (count, 1) if stack else (1, count)
+    gap = {"vertical_spacing": 0.2} if stack else {"horizontal_spacing": 0.12}
+    fig = make_subplots(rows=rows, cols=columns, subplot_titles=list(names) or None, **gap)
+    for i, (x, y) in enumerate(panels):
+        row, column = (i + 1, 1) if stack else (1, i + 1)
+        fig.update_xaxes(x.layout(), row=row, col=column)
+        fig.update_yaxes(y.layout(), row=row, col=column)
+    axes = {"showgrid": True, "gridwidth": 1, "zeroline": False, "ticks": "outside", "ticklen": 4, "fixedrange": True}
+    fig.update_xaxes(axes)
+    fig.update_yaxes(axes)
+    fig.update_annotations(font_size=13)
+    fig.update_layout(
+        title_text=title,
+        height=height,
+        margin={"l": 64, "r": 24, "t": 32 if names else 12, "b": 52},
+        font={"size": 13},
+        showlegend=False,
+        hovermode="closest",
+        dragmode=False,
+        template="none",
+    )
+    return fig
+
+
+def place(panel: int = 0, stack: bool = False) -> dict[str, int]:
+    """Row and column of panel number `panel`, for plotly's `add_trace` and its like."""
+    return {"row": panel + 1, "col": 1} if stack else {"row": 1, "col": panel + 1}
+
+
+def curve(
+    fig: go.Figure, x: Float[np.ndarray, " x"], seeds: Float[np.ndarray, "seeds x"], series: Series, markers: bool = False, **where: int
+) -> None:
+    """The mean over seeds as a strong line in the style of `series`, each seed as a faint one behind it."""
+    for values in seeds if len(seeds) > 1 else ():
+        faint = {"color": series.colour, "width": 1}
+        fig.add_scatter(x=x, y=values, mode="lines", line=faint, opacity=0.3, hoverinfo="skip", **where)
+    line = {"color": series.colour, "width": 2.5, "dash": series.dash}
+    mode: Literal["lines", "lines+markers"] = "lines+markers" if markers else "lines"
+    marker = {"symbol": series.symbol, "size": 7, "color": series.colour}
+    fig.add_scatter(x=x, y=np.mean(seeds, axis=0), mode=mode, line=line, marker=marker, name=series.label, **where)
+
+
+def band(
+    fig: go.Figure, x: Float[np.ndarray, " x"], low: Float[np.ndarray, " x"], high: Float[np.ndarray, " x"], colour: str, **where: int
+) -> None:
+    """The area between two curves, in a wash of `colour`."""
+    wash = f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.18)"
+    fig.add_scatter(
+        x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), mode="lines", line={"width": 0},
+        fill="toself", fillcolor=wash, hoverinfo="skip", **where,
+    )  # fmt: skip
+
+
+def from_paper(fig: go.Figure, x: Sequence[float], y: Sequence[float | None], symbol: str = "circle", **where: int) -> None:
+    """Points read off the paper's figure: grey and hollow."""
+    marker = {"symbol": f"{symbol}-open", "size": 9, "color": PAPER, "line": {"width": 1.8}}
+    fig.add_scatter(x=list(x), y=list(y), mode="markers", marker=marker, name="the paper, digitised", **where)
+
+
+def theory(fig: go.Figure, x: Float[np.ndarray, " x"], y: Float[np.ndarray, " x"], name: str, **where: int) -> None:
+    """A thin line in the colour of the text."""
+    fig.add_scatter(x=x, y=y, mode="lines", line={"color": TEXT, "width": 1.2}, name=name, **where)
+
+
+def label(fig: go.Figure, x: float, y: float, text: str, colour: str = TEXT, anchor: str = "left", shift: int = 0, **where: Any) -> None:
+    """A word beside a curve in place of a legend; x and y in data units, also on logarithmic axes."""
+    axis_x, axis_y = (next(getattr(fig, f"select_{a}axes")(**(where or {"row": 1, "col": 1}))) for a in "xy")
+    fig.add_annotation(
+        x=math.log10(x) if axis_x.type == "log" else x, y=math.log10(y) if axis_y.type == "log" else y,
+        text=text, font={"color": colour, "size": 13}, showarrow=False, xanchor=anchor, xshift=6 if anchor == "left" else -6,
+        yshift=shift, **(where or {"row": 1, "col": 1}),
+    )  # fmt: skip
+
+
+def powers(low: float, high: float, most: int = 8) -> list[float]:
+    """Powers of ten between `low` and `high`, thinned evenly to at most `most`."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    step = max(1, math.ceil((last - first + 1) / most))
+    return [10.0**k for k in range(first, last + 1) if k % step == 0]
+
+
+def power_label(value: float) -> str:
+    """Such as 1, 10, 0.1, 10⁻³: a power of ten as a tick shows it."""
+    exponent = round(math.log10(value))
+    if -1 <= exponent <= 2:
+        return f"{10.0**exponent:g}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def readable(value: float) -> str:
+    """A number in two digits as a sentence has it: 0.034, 2.5, 230, 48,000, 3.1×10⁸."""
+    rounded = float(f"{value:.2g}")
+    if rounded and not 1e-3 <= abs(rounded) < 1e6:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}×10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 else f"{rounded:.2g}"

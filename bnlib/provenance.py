@@ -1,0 +1,58 @@
+"""With what a number was made, and the line that says so under each figure."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# The modules whose text decides a measured number.
+_NUMBERS = ("config", "data", "files", "nets", "probes", "matrices")
+
+
+@cache
+def code() -> dict[str, Any]:
+    """The commit, whether the tree differs from it, and a hash of the modules that decide the numbers."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in _NUMBERS:
+        digest.update((package / f"{name}.py").read_bytes())
+
+    def git(*args: str) -> str | None:
+        done = subprocess.run(["git", "-C", package, *args], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".")
+    except OSError:  # no git on this machine
+        commit = changes = None
+    return {"commit": commit or "unknown", "dirty": commit is None or bool(changes), "numbers_sha256": digest.hexdigest()}
+
+
+@cache
+def env() -> dict[str, Any]:
+    """Versions, precision and threads: the software a number depends on."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("torch", "numpy", "scipy")},
+        "cuda": torch.version.cuda,
+        "precision": "fp32 networks, fp64 matrices",
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """The processor's model and the number of cores; nothing that names the machine."""
+    if torch.cuda.is_available():
+        return {"name": torch.cuda.get_device_name(), "cores": os.cpu_count()}
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return {"name": names[0].strip() if names else platform.machine(), "cores": os.cpu_count()}

@@ -1,0 +1,271 @@
+"""One JSON file a run: written once and atomically, loaded strictly, verified byte for byte.
+
+A record holds the full configuration, what was measured, and what it was measured with. Its file is the one canonical
+rendering of its content (an array a line, six significant digits), so any changed byte shows. Nothing in it names a host,
+a user, a path or an address.
+"""
+
+import datetime
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bnlib import data as cifar
+from bnlib import provenance
+from bnlib.config import ConfigError, RunConfig
+
+SCHEMA = 1
+NUMERICS = 1  # raised when `tests/test_golden.py` no longer reproduces its numbers: older records are then stale
+MAX_RECORD = 200_000  # bytes
+MAX_RESULTS = 10 * 2**20  # bytes
+_KEYS = (
+    "schema",
+    "study",
+    "run_id",
+    "numerics",
+    "config",
+    "data",
+    "code",
+    "env",
+    "hardware",
+    "time",
+    "status",
+    "measured",
+    "content_sha256",
+)
+_STATUS = re.compile(r"completed|failed|diverged@\d+")
+
+
+class RecordError(ValueError):
+    """A record that is missing, damaged or not what it says it is. The message names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run measured, and with what. `measured` maps names to numbers and nested lists; None stands for not finite."""
+
+    config: RunConfig
+    status: str
+    measured: dict[str, Any]
+    data: dict[str, Any]
+    code: dict[str, Any]
+    env: dict[str, Any]
+    hardware: dict[str, Any]
+    time: dict[str, Any]
+    numerics: int = NUMERICS
+
+    def array(self, name: str) -> np.ndarray:
+        """The measurement `name` as float64, NaN where it was not finite. Raises RecordError where there is none."""
+        if name not in self.measured:
+            raise RecordError(f"run {self.config.run_id} did not measure {name!r}; it has {', '.join(self.measured)}")
+        return np.array(self.measured[name], dtype=np.float64)
+
+    def to_bytes(self) -> bytes:
+        """The canonical text of the record's file."""
+        content = {
+            "schema": SCHEMA,
+            "study": self.config.study,
+            "run_id": self.config.run_id,
+            "numerics": self.numerics,
+            "config": self.config.to_dict(),
+            "data": self.data,
+            "code": self.code,
+            "env": self.env,
+            "hardware": self.hardware,
+            "time": self.time,
+            "status": self.status,
+            "measured": self.measured,
+        }
+        digest = hashlib.sha256(_render(content).encode()).hexdigest()
+        return (_render(content | {"content_sha256": digest}) + "\n").encode()
+
+
+def new(config: RunConfig, measured: dict[str, Any], started: datetime.datetime, seconds: float, **facts: Any) -> Record:
+    """Wrap fresh measurements. `facts`: `status` (default completed) and, where images were seen, `data` (the Dataset)."""
+    dataset = facts.get("data")
+    return Record(
+        config=config,
+        status=facts.get("status", "completed"),
+        measured={name: _plain(value) for name, value in measured.items()},
+        data={} if dataset is None else {"fingerprint": dataset.fingerprint, "variant": dataset.variant},
+        code=provenance.code(),
+        env=provenance.env(),
+        hardware=provenance.hardware(),
+        time={"start": started.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "seconds": float(f"{seconds:.3g}")},
+    )
+
+
+def write(record: Record, root: Path) -> Path:
+    """Write `root/<study>/<run_id>.json`, once and atomically. Raises RecordError if it exists, is too large, or cannot be written."""
+    text = record.to_bytes()
+    path = path_of(record.config, root)
+    if len(text) > MAX_RECORD:
+        raise RecordError(f"record {path.name} would take {len(text)} bytes; at most {MAX_RECORD} are allowed: measure less in one run")
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as f:
+            try:
+                f.write(text)
+                f.flush()
+                os.fsync(f.fileno())
+                Path(f.name).chmod(0o644)
+                os.link(f.name, path)  # unlike a rename, fails where the record is there already
+            finally:
+                Path(f.name).unlink()
+    except OSError as error:
+        if path.exists():
+            raise RecordError(f"{path} exists; a record is written once: remove it to measure again") from None
+        raise RecordError(f"cannot write {path}: {error.strerror}") from None
+    return path
+
+
+def path_of(config: RunConfig, root: Path) -> Path:
+    """Where the record of `config` lies."""
+    return root / config.study / f"{config.run_id}.json"
+
+
+def load(path: Path) -> Record:
+    """Read a record and check all of it. Raises RecordError, naming the file and the first thing that is wrong."""
+    try:
+        text = path.read_bytes()
+        content = json.loads(text, parse_constant=_no_constant)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise RecordError(f"{path}: not JSON, so truncated or damaged: restore it, or remove it and measure again") from None
+    try:
+        return _parse(path, text, content)
+    except ConfigError as error:
+        raise RecordError(f"{path}: {error}") from None
+
+
+def _parse(path: Path, text: bytes, content: Any) -> Record:
+    def must(holds: bool, what: str) -> None:
+        if not holds:
+            raise RecordError(f"{path}: {what}")
+
+    must(isinstance(content, dict) and "schema" in content, "not a record: it has no schema")
+    must(content["schema"] == SCHEMA, f"schema {content['schema']!r} is not {SCHEMA}: it needs another version of bnlib")
+    must(tuple(content) == _KEYS, f"its keys are {', '.join(content)}; a record has {', '.join(_KEYS)}")
+    dicts = ("config", "data", "code", "env", "hardware", "time", "measured")
+    must(all(isinstance(content[key], dict) for key in dicts), f"{', '.join(dicts)} must each be an object")
+    config = RunConfig.from_dict(content["config"])
+    must(content["config"] == config.to_dict(), "its configuration does not list every field: it was written by another version")
+    must(content["run_id"] == config.run_id, f"run_id {content['run_id']} does not follow from its configuration ({config.run_id})")
+    must(content["study"] == config.study == path.parent.name, f"belongs into the folder {config.study}")
+    must(path.name == f"{config.run_id}.json", f"must be named {config.run_id}.json")
+    must(isinstance(content["status"], str) and bool(_STATUS.fullmatch(content["status"])), f"unknown status {content['status']!r}")
+    must(content["numerics"] == NUMERICS, f"made by numerics {content['numerics']!r}, now {NUMERICS}: remove it and measure again")
+    fields = {key: content[key] for key in ("status", "measured", "data", "code", "env", "hardware", "time", "numerics")}
+    record = Record(config=config, **fields)
+    must(record.to_bytes() == text, "its bytes are not those that were written: restore it, or remove it and measure again")
+    if config.data is not None:
+        expected = cifar.KNOWN.get(content["data"].get("fingerprint"))
+        must(expected is not None and expected == content["data"].get("variant"), "measured on an unknown data set: it cannot be compared")
+        must((expected == "synthetic") == (config.data.source == "synthetic"), f"says {config.data.source}, but saw {expected} images")
+    return record
+
+
+def results_dir(root: Path | str | None = None) -> Path:
+    """The results folder: `root`, else $BNLIB_RESULTS, else `results` in or above the working folder or beside bnlib."""
+    if named := root or os.environ.get("BNLIB_RESULTS"):
+        if not Path(named).is_dir():
+            raise RecordError(f"there is no results folder {named}")
+        return Path(named)
+    for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).parents[1]):
+        if (folder / "results").is_dir():
+            return folder / "results"
+    raise RecordError("no results folder in or above this one; name it with BNLIB_RESULTS or --results")
+
+
+def find(study: str, root: Path | str | None = None, **where: Any) -> list[Record]:
+    """All records of `study` whose settings match `where`, sorted by configuration. Raises RecordError where there is none."""
+    folder = results_dir(root) / study
+    return select([load(path) for path in sorted(folder.glob("*.json"))], study=study, **where)
+
+
+def select(records: Iterable[Record], **where: Any) -> list[Record]:
+    """The records whose settings match `where`, such as depth=110, norm="none". Raises RecordError where there is none."""
+    held = list(records)
+    found = [r for r in held if all(settings(r.config).get(key) == value for key, value in where.items())]
+    if not found:
+        raise RecordError(_missing(held, where))
+    return sorted(found, key=lambda r: json.dumps(r.config.to_dict()))
+
+
+def settings(config: RunConfig) -> dict[str, Any]:
+    """All settings of a run in one flat dictionary, study and seed included."""
+    flat = {"study": config.study, "seed": config.seed}
+    for section in config.to_dict().values():
+        flat |= section if isinstance(section, dict) else {}
+    return flat
+
+
+def _missing(held: Sequence[Record], where: dict[str, Any]) -> str:
+    asked = ", ".join(f"{key}={value}" for key, value in where.items() if key != "study") or "any setting"
+    had = [settings(r.config) for r in held]
+    study = where.get("study") or (had[0]["study"] if had else "")
+
+    def distance(flat: dict[str, Any]) -> float:
+        gaps = [(flat.get(key), value) for key, value in where.items() if flat.get(key) != value]
+        numbers = [abs(a - b) / (1 + abs(b)) for a, b in gaps if isinstance(a, int | float) and isinstance(b, int | float)]
+        return len(gaps) + sum(numbers) / (1 + sum(numbers))
+
+    near = {", ".join(f"{key}={flat.get(key)}" for key in where if key != "study"): None for flat in sorted(had, key=distance)}
+    nearest = f" The nearest: {'; '.join(list(near)[:3])}." if near else ""
+    only = "".join(f" --only {key}={value}" for key, value in where.items() if key != "study")
+    return f"no record of study {study} with {asked}.{nearest} To make it: bnlib probe {study}{only}"
+
+
+def verify(root: Path) -> list[str]:
+    """What is wrong with the records below `root`, a line each, with the file's name; empty when all is well."""
+    problems, size = [], 0
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        size += path.stat().st_size
+        if path.suffix != ".json":
+            problems.append(f"{path}: not a record: remove it")
+            continue
+        try:
+            load(path)
+        except RecordError as error:
+            problems.append(str(error))
+        if path.stat().st_size > MAX_RECORD:
+            problems.append(f"{path}: {path.stat().st_size} bytes; at most {MAX_RECORD} are allowed")
+    if size > MAX_RESULTS:
+        problems.append(f"{root}: {size} bytes in all; at most {MAX_RESULTS} are allowed")
+    return problems
+
+
+def _render(value: Any, indent: str = "") -> str:
+    if isinstance(value, dict) and value:
+        lines = [f"{indent} {json.dumps(key)}: {_render(item, indent + ' ')}" for key, item in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and arrays as nested lists, floats at six significant digits, None for what is not finite."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
