@@ -23,6 +23,10 @@ class Verdict:
     word: Word
     because: str
 
+    def markdown(self) -> str:
+        """The verdict as a page shows it: the claim, what it came to, and the numbers."""
+        return f"{self.claim} **{self.word.capitalize()}**: {self.because}."
+
 
 def decide(*holds: Bool[np.ndarray, " seeds"]) -> Word:
     """*Reproduced* if every part of a claim holds on every one of at least three seeds, *not reproduced* if none does on any."""

@@ -125,6 +125,20 @@ class ProductConfig(Section):
 
 
 @dataclass(frozen=True)
+class LinearConfig(Section):
+    """The product as a deep linear network, x -> A_M ... A_1 x (paper, Sec 4)."""
+
+    restandardise: bool = _help("centre and scale the activations after each factor, as BN does", False)
+    batch: int = _help("samples sent through it, where a batch is", 256)
+    steps: int = _help("steps of gradient descent on it, where it is trained", 1000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, "batch", 2)
+        _at_least(self, "steps", 1)
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One run of one study: the sections it has, and its seed."""
 
@@ -134,6 +148,7 @@ class RunConfig:
     data: DataConfig | None = None
     probe: ProbeConfig | None = None
     product: ProductConfig | None = None
+    linear: LinearConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The full configuration, defaults included, as stored in a record."""

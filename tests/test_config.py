@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnlib.config import Block, ConfigError, DataConfig, Init, ModelConfig, Norm, ProbeConfig, ProductConfig, RunConfig, Shortcut
+from bnlib.config import (
+    Block,
+    ConfigError,
+    DataConfig,
+    Init,
+    LinearConfig,
+    ModelConfig,
+    Norm,
+    ProbeConfig,
+    ProductConfig,
+    RunConfig,
+    Shortcut,
+)
 
 
 def norms_for(block: str) -> st.SearchStrategy:
@@ -35,16 +47,19 @@ runs = st.builds(
     data=st.none() | st.builds(DataConfig, source=st.sampled_from(("cifar10", "synthetic"))),
     probe=st.none() | st.builds(ProbeConfig, batch=st.integers(2, 512), full=st.booleans(), powerlaw=st.booleans()),
     product=st.none() | st.builds(ProductConfig, M=st.integers(1, 64), N=st.integers(1, 1000)),
+    linear=st.none() | st.builds(LinearConfig, restandardise=st.booleans(), batch=st.integers(2, 512), steps=st.integers(1, 5000)),
 )
 
 
 def test_defaults_never_change():
-    defaults = {kind.__name__: dataclasses.asdict(kind()) for kind in (ModelConfig, DataConfig, ProbeConfig, ProductConfig)}
+    kinds = (ModelConfig, DataConfig, ProbeConfig, ProductConfig, LinearConfig)
+    defaults = {kind.__name__: dataclasses.asdict(kind()) for kind in kinds}
     assert defaults == {
         "ModelConfig": {"depth": 110, "norm": "batch", "init": "xavier", "shortcut": "projection", "block": "residual"},
         "DataConfig": {"source": "cifar10"},
         "ProbeConfig": {"batch": 128, "full": True, "powerlaw": False},
         "ProductConfig": {"M": 1, "N": 1000},
+        "LinearConfig": {"restandardise": False, "batch": 256, "steps": 1000},
     }
 
 
@@ -83,6 +98,9 @@ def test_depth_is_six_n_plus_two(depth: int):
         (lambda: ProductConfig(M=0), "M is 0; it must be at least 1"),
         (lambda: ProductConfig(N=-3), "N is -3; it must be at least 1"),
         (lambda: ProductConfig(M=2.5), "M is 2.5; it must be of type int"),
+        (lambda: LinearConfig(restandardise=1), "restandardise is 1; it must be of type bool"),
+        (lambda: LinearConfig(batch=1), "batch is 1; it must be at least 2"),
+        (lambda: LinearConfig(steps=0), "steps is 0; it must be at least 1"),
         (lambda: ProbeConfig(full="False"), "full is 'False'; it must be of type bool"),
         (lambda: ProbeConfig(batch=1), "at least 2"),
         (lambda: RunConfig.from_dict({"study": "init", "seed": 0, "modle": {}}), "no section 'modle'"),

@@ -1,0 +1,80 @@
+"""A verdict follows from its numbers, needs three seeds, and says *reproduced* only if every part holds on every seed."""
+
+import datetime
+
+import numpy as np
+import pytest
+
+from bnlib import claims, records
+from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig
+
+YES, NO, SOME = np.array([True] * 3), np.array([False] * 3), np.array([True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("holds", "word"),
+    [((YES, YES), "reproduced"), ((YES, NO), "partly"), ((SOME, YES), "partly"), ((SOME,), "partly"), ((NO, NO), "not reproduced")],
+)
+def test_the_word_follows_from_the_parts(holds: tuple, word: str):
+    assert claims.decide(*holds) == word
+
+
+def test_two_seeds_are_too_few():
+    with pytest.raises(ValueError, match="at least three seeds"):
+        claims.decide(YES[:2], YES)
+
+
+def initialised(growth: dict[str, float], kurtosis: dict[str, float], ratio: dict[str, float], share: dict[str, float]) -> list:
+    """Records of three seeds, made up."""
+
+    class Images:
+        fingerprint, variant = "0" * 64, "synthetic"
+
+    def record(norm: str, seed: int) -> records.Record:
+        config = RunConfig("init", seed, ModelConfig(norm=norm), DataConfig(), ProbeConfig())
+        measured = {
+            "ln_std": growth[norm] * np.arange(1, 111),
+            "gradient_std": np.full(109, 1.0 if norm == "none" else 0.01),
+            "gradient_kurtosis": np.full(109, kurtosis[norm]),
+            "coherence_ratio": np.full(109, ratio[norm]),
+            "one_class": share[norm],
+        }
+        return records.new(config, measured, datetime.datetime.now(datetime.UTC), 1.0, data=Images)
+
+    return [record(norm, seed) for norm in ("batch", "none") for seed in range(3)]
+
+
+def paper_like(**changes: dict[str, float]) -> list:
+    as_paper = {
+        "growth": {"none": 0.04, "batch": 0.0},
+        "kurtosis": {"none": 20.0, "batch": 3.1},
+        "ratio": {"none": 2.0, "batch": 100.0},
+        "share": {"none": 1.0, "batch": 0.3},
+    }
+    return initialised(**(as_paper | changes))
+
+
+VERDICTS = (claims.activations_grow, claims.gradients_are_heavy_tailed, claims.gradients_ignore_the_input, claims.one_class_takes_all)
+
+
+@pytest.mark.parametrize("verdict", VERDICTS, ids=lambda f: f.__name__)
+def test_networks_like_the_papers_reproduce_it(verdict):
+    assert verdict(paper_like()).word == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changes", "word"),
+    [
+        (claims.activations_grow, {"growth": {"none": 0.01, "batch": 0.0}}, "partly"),
+        (claims.activations_grow, {"growth": {"none": 0.01, "batch": 0.03}}, "not reproduced"),
+        (claims.gradients_are_heavy_tailed, {"kurtosis": {"none": 3.0, "batch": 3.0}}, "partly"),
+        (claims.gradients_ignore_the_input, {"ratio": {"none": 100.0, "batch": 100.0}}, "not reproduced"),
+        (claims.one_class_takes_all, {"share": {"none": 1.0, "batch": 1.0}}, "partly"),
+    ],
+)
+def test_other_networks_do_not(verdict, changes: dict, word: str):
+    assert verdict(paper_like(**changes)).word == word
+
+
+def test_growth_is_the_slope_of_the_logarithm():
+    assert claims.growth(paper_like()[-1]) == pytest.approx(0.04)
