@@ -93,15 +93,6 @@ def status(relative: float) -> Status:
     return "diverges" if relative == math.inf else "converges" if relative <= CONVERGED else "crawls"
 
 
-def rate_map(
-    factors: Sequence[int], rates: Sequence[float], N: int, steps: int, seeds: Sequence[int], restandardise: bool
-) -> Float[np.ndarray, "factors rates seeds"]:
-    """The loss at the end of `descend` relative to its start, infinite where it diverged, for each number of factors, rate and seed."""
-    lr = np.repeat(np.array(rates, dtype=float), len(seeds))
-    runs = [_descend(np.tile(_factors(M, N, seeds), (1, len(rates), 1, 1)), lr, steps, restandardise) for M in factors]
-    return np.array([_relative(loss).reshape(len(rates), len(seeds)) for loss in runs])
-
-
 def loss_curves(M: int, N: int, rates: Sequence[float], steps: int, seed: int, restandardise: bool) -> Float[np.ndarray, "rates steps"]:
     """The loss of `descend` over its start, at the start and after each step, a row a learning rate; infinite once it has diverged."""
     loss = _descend(np.tile(_factors(M, N, [seed]), (1, len(rates), 1, 1)), np.array(rates, dtype=float), steps, restandardise).T

@@ -188,14 +188,14 @@ class FussCatalan:
         """E x^k = binom((M+1)k, k) / (Mk + 1), for whole k >= 0."""
         return math.comb((int(self.M) + 1) * k, k) / (self.M * k + 1)
 
-    def pdf(self, x: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape n"]:
+    def pdf(self, x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """sin^2(phi) sin^{M-1}(M phi) / (pi sin^M((M+1)phi)) on [0, edge]; it is infinite at 0, as x^{-M/(M+1)}."""
         _, a, b, c = self._solve(x, self.edge, 1)
         with np.errstate(divide="ignore", over="ignore"):
             density = a * (a / c) * (b / c) ** (self.M - 1) / np.pi
         return np.where((x < 0) | (x > self.edge), 0.0, density)
 
-    def cdf(self, x: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape n"]:
+    def cdf(self, x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """1 - (M+1) phi / pi + M sin((M+1)phi) sin(phi) / (pi sin(M phi)).
 
         The density is Im B / (pi x) for the root B = e^{i phi} sin((M+1)phi) / sin(M phi) of x (B - 1) = B^{M+1}, with the
@@ -203,7 +203,7 @@ class FussCatalan:
         """
         return self._cdf(*self._solve(x, self.edge, 1))
 
-    def pdf_singular(self, s: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape n"]:
+    def pdf_singular(self, s: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """The density 2 s pdf(s^2) of the singular values on [0, sqrt(edge)]: 2/pi at 0 for M = 1, else infinite there."""
         edge = math.sqrt(self.edge)
         _, a, b, c = self._solve(s, edge, 2)
@@ -211,21 +211,21 @@ class FussCatalan:
             density = 2 * a * np.sqrt(a / b) * (b / c) ** ((self.M - 1) / 2) / np.pi
         return np.where((s < 0) | (s > edge), 0.0, density)
 
-    def cdf_singular(self, s: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape n"]:
+    def cdf_singular(self, s: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """The share cdf(s^2) of singular values below s."""
         return self._cdf(*self._solve(s, math.sqrt(self.edge), 2))
 
     def _cdf(self, t: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-        share: np.ndarray = (t + self.M * c * (a / b)) / np.pi
-        return share
+        return np.asarray((t + self.M * c * (a / b)) / np.pi)
 
-    def _solve(self, x: np.ndarray, edge: float, power: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _solve(self, x: np.ndarray, edge: float, power: int) -> tuple[np.ndarray, ...]:
         """t = pi - (M+1) phi and the sines of phi, M phi and (M+1) phi at x^power, x clipped to [0, edge].
 
         Newton's method for ln x as a function of ln t, which is concave: from a start below the root it rises to it. The unknown
         is t and not phi since the density near 0 asks for t to full relative precision.
         """
-        M, inside = self.M, np.where(x <= 0, edge, np.minimum(x, edge))
+        M, shape, x = self.M, np.shape(x), np.reshape(x, -1)
+        inside = np.where(x <= 0, edge, np.minimum(x, edge))
         target = power * np.where(2 * inside > edge, np.log1p(np.maximum((inside - edge) / edge, -0.5)), np.log(inside / edge))
         near_edge = np.pi - np.sqrt(-2 * target * (M + 1) / M)
         near_zero = np.exp(power / (M + 1) * np.log(inside)) * math.sin(math.pi / (M + 1))
@@ -240,7 +240,7 @@ class FussCatalan:
             if not np.abs(step).max(initial=0.0) > 1e-8:
                 break
         t = np.where(x <= 0, 0.0, t)
-        return (t, *self._sines(t)[1:])
+        return tuple(v.reshape(shape) for v in (t, *self._sines(t)[1:]))
 
     def _sines(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         phi = np.maximum((np.pi - t) / (self.M + 1), 1e-100)  # not 0, so that ratios of sines have their limits at the edge

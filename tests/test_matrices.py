@@ -338,6 +338,8 @@ def test_shapes_pass_through():
     law = FussCatalan(3)
     assert law.pdf(np.ones((2, 3))).shape == law.cdf_singular(np.ones((2, 3))).shape == (2, 3)
     assert law.pdf(np.ones(0)).shape == (0,)
+    for share in (law.pdf, law.cdf, law.pdf_singular, law.cdf_singular):
+        assert share(np.array(1.0)).shape == ()
 
 
 @pytest.mark.parametrize("M", [1, 3, 5])

@@ -1,0 +1,59 @@
+"""A golden rerun, in seconds: where it no longer reproduces, `records.NUMERICS` must be raised, since older records are then stale."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bnlib import linear, matrices, nets, probes, records
+from bnlib.config import ModelConfig
+
+GOLDEN = Path(__file__).with_name("golden.json")
+KEYS = ("loss", "ln_mean", "ln_std", "gradient_std", "gradient_kurtosis", "coherence_ratio", "coherence_random", "mean_row_energy")
+
+
+def networks() -> dict[str, list[float]]:
+    """Every block and normaliser at depth 14, on noise."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(16, 3, 32, 32, generator=generator), torch.randint(10, (16,), generator=generator)
+    out = {}
+    for changes in ({}, {"norm": "none"}, {"norm": "group", "init": "he"}, {"norm": "none", "block": "skipinit"}, {"block": "plain"}):
+        measured = probes.at_initialisation(nets.build(ModelConfig(depth=14, **changes), seed=1), x, y)
+        out[json.dumps(changes)] = [float(value) for key in KEYS for value in np.ravel(measured[key])]
+    return out
+
+
+def products() -> dict[str, list[float]]:
+    """A spectrum beyond float64's range, and a loss curve of either kind."""
+    out = {"spectrum": matrices.log_singular_values(M=40, N=8, seed=2).tolist()}
+    for restandardise in (False, True):
+        out[f"descent {restandardise}"] = linear.descend(4, 6, 0.03, 40, 3, restandardise).loss.tolist()
+    return out
+
+
+def now() -> dict[str, dict[str, list[float]]]:
+    return {"networks": networks(), "products": products()}
+
+
+def test_the_golden_numbers_reproduce():
+    golden = json.loads(GOLDEN.read_text())
+    assert golden["numerics"] == records.NUMERICS, "renew golden.json together with NUMERICS: python tests/test_golden.py"
+    for part, measured in now().items():
+        rtol = 1e-3 if part == "networks" else 1e-6  # fp32 sums in another order, on another processor; fp64
+        assert measured.keys() == golden[part].keys()
+        for name, values in measured.items():
+            np.testing.assert_allclose(values, golden[part][name], rtol=rtol, atol=1e-6, err_msg=f"{part} {name}")
+
+
+@pytest.mark.parametrize("factor", [1.01, 0.99])
+def test_the_golden_numbers_would_notice_a_change(factor: float, monkeypatch: pytest.MonkeyPatch):
+    xavier = torch.nn.init.xavier_normal_
+    monkeypatch.setattr(torch.nn.init, "xavier_normal_", lambda w, **kw: xavier(w, **kw).detach().mul_(factor))
+    golden = json.loads(GOLDEN.read_text())["networks"]
+    assert not np.allclose(networks()['{"norm": "none"}'], golden['{"norm": "none"}'], rtol=1e-3, atol=1e-6)
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps({"numerics": records.NUMERICS} | now(), indent=1) + "\n")
