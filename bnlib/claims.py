@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from bnlib.linear import CONVERGED
+from bnlib.matrices import FussCatalan, lyapunov_exponents
 from bnlib.records import Record, select
 
 Word = Literal["reproduced", "partly", "not reproduced"]
@@ -25,7 +27,7 @@ class Verdict:
 
     def markdown(self) -> str:
         """The verdict as a page shows it: the claim, what it came to, and the numbers."""
-        return f"{self.claim} **{self.word.capitalize()}**: {self.because}."
+        return f"> **Verdict: {self.word}.** {self.claim} {self.because[0].upper()}{self.because[1:]}."
 
 
 def decide(*holds: Bool[np.ndarray, " seeds"]) -> Word:
@@ -42,10 +44,14 @@ def spread(values: Sequence[float] | Float[np.ndarray, " n"], form: str = ".3g")
     return f"{mid} ({low} to {high})"
 
 
-def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], float], depth: int = 110) -> Float[np.ndarray, " seeds"]:
-    """`measure` of each seed's record of the residual network of `depth` layers in the paper's setting."""
-    found = select(records, norm=norm, depth=depth, init="xavier", shortcut="projection", block="residual")
-    return np.array([measure(record) for record in found])
+def in_paper_setting(records: Sequence[Record], norm: str) -> list[Record]:
+    """The record of each seed of ResNet-110 in the paper's setting, with this normaliser."""
+    return select(records, norm=norm, depth=110, init="xavier", shortcut="projection", block="residual")
+
+
+def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], float]) -> Float[np.ndarray, " seeds"]:
+    """`measure` of each seed's record in the paper's setting."""
+    return np.array([measure(record) for record in in_paper_setting(records, norm)])
 
 
 def growth(record: Record) -> float:
@@ -92,15 +98,13 @@ def gradients_ignore_the_input(init: Sequence[Record]) -> Verdict:
     The paper (from memory) reports about 2 without and about 100 with BN; 10 lies between in the logarithm.
     """
     at = np.array([18, 54, 90]) - 1
-    ratio = {}
-    for norm in ("none", "batch"):
-        found = select(init, norm=norm, depth=110, init="xavier", shortcut="projection", block="residual")
-        ratio[norm] = np.array([record.array("coherence_ratio")[at] for record in found])
+    ratio = {norm: np.array([r.array("coherence_ratio")[at] for r in in_paper_setting(init, norm)]) for norm in ("none", "batch")}
     shown = {norm: " / ".join(f"{x:.3g}" for x in np.median(ratio[norm], axis=0)) for norm in ratio}
     return Verdict(
         "Without BN the terms of a gradient share their sign over images and positions, so it hardly depends on the input.",
         decide(np.all(ratio["none"] < 10, axis=1), np.all(ratio["batch"] > 10 * ratio["none"], axis=1)),
-        f"mean |d| over |mean d| at layers 18 / 54 / 90 is {shown['none']} without BN and {shown['batch']} with it (medians of seeds)",
+        f"at layers 18 / 54 / 90 the mean size of a term is {shown['none']} times the size of their mean without BN, and {shown['batch']} "
+        "times with it (medians of seeds)",
     )
 
 
@@ -111,4 +115,115 @@ def one_class_takes_all(init: Sequence[Record]) -> Verdict:
         "Without BN an untrained network assigns almost every image the same class.",
         decide(share["none"] >= 0.9, share["batch"] <= 0.5),
         f"the most frequent class takes {spread(share['none'], '.0%')} of the batch without BN and {spread(share['batch'], '.0%')} with it",
+    )
+
+
+def of_product(records: Sequence[Record], measure: Callable[[Record], float], **where: int | bool) -> Float[np.ndarray, " seeds"]:
+    """`measure` of each seed's record with these settings, such as M=5, N=1000."""
+    return np.array([measure(record) for record in select(records, **where)])
+
+
+def law_distance(record: Record, squared: bool = True) -> float:
+    """Largest gap between the share of (squared) singular values below a point and the share the law of Theorem 1 has there."""
+    assert record.config.product is not None
+    values = np.sort(np.exp((2 if squared else 1) * record.array("log_singular_values")))
+    share, n = FussCatalan(record.config.product.M).cdf(values), len(values)
+    return float(np.maximum(np.arange(1, n + 1) / n - share, share - np.arange(n) / n).max())
+
+
+def law_holds(spectra: Sequence[Record]) -> Verdict:
+    """Theorem 1 and Fig 8. At N = 1000 and M = 1, 3, 5 the law's share of values below any point is right to 0.01, in each product.
+
+    0.01 is half of what a bin of Fig 8 holds on average: a smaller gap could not be seen there.
+    """
+    gaps = [of_product(spectra, law_distance, M=M, N=1000) for M in (1, 3, 5)]
+    return Verdict(
+        "The squared singular values of a product of M large random matrices follow the law of Theorem 1.",
+        decide(*(gap < 0.01 for gap in gaps)),
+        f"in each of {sum(map(len, gaps))} products of 1, 3 or 5 factors of size 1000, the share of values below any point is at most "
+        f"{np.max(gaps):.4f} away from the law's",
+    )
+
+
+def log_condition(record: Record) -> float:
+    """ln(s_1 / s_N) of the product."""
+    values = record.array("log_singular_values")
+    return float(values[0] - values[-1])
+
+
+def products_spread(spectra: Sequence[Record]) -> Verdict:
+    """Sec 4. At N = 200 each further factor multiplies the condition number tenfold or more, at the Lyapunov exponents' rate to a fifth.
+
+    Tenfold a factor is drastic beyond doubt. A fifth is four standard deviations of such a slope over 64 factors, as ln s_N moves
+    by pi / sqrt(8) a factor at random.
+    """
+    factors = sorted({r.config.product.M for r in select(spectra, N=200) if r.config.product})
+    logs = np.array([of_product(spectra, log_condition, M=M, N=200) for M in factors])
+    slopes, exponents = np.polyfit(factors, logs, 1)[0], lyapunov_exponents(200)
+    rate = float(exponents[0] - exponents[-1])
+    return Verdict(
+        "The more factors, the wider the singular values spread: the condition number grows exponentially.",
+        decide(slopes > np.log(10), np.abs(slopes / rate - 1) < 0.2),
+        f"at N = 200 each factor multiplies it by {spread(np.exp(slopes), '.0f')} up to M = {factors[-1]}; the Lyapunov exponents give "
+        f"{np.exp(rate):.0f}",
+    )
+
+
+def restandardising_conditions(propagation: Sequence[Record]) -> Verdict:
+    """Sec 4, 64 factors of size 100. Re-standardising keeps the scale and at least doubles the stable rank; it halves ln(s_1 / s_N).
+
+    Twice and half, because a cure is more than a shift by some per cent.
+    """
+
+    def last(name: str, restandardise: bool) -> Float[np.ndarray, " seeds"]:
+        return of_product(propagation, lambda r: r.array(name)[-1], M=64, N=100, restandardise=restandardise)
+
+    scale, (low, high) = np.log(last("rms", True)), (last("stable_rank", on) for on in (False, True))
+    plain, held = (last("log_condition", on) for on in (False, True))
+    return Verdict(
+        "Re-standardising between the factors counters the ill-conditioning.",
+        decide((np.abs(scale) < np.log(2)) & (high > 2 * low), held < plain / 2),
+        f"after 64 factors of size 100 the stable rank is {spread(high, '.1f')} with it and {spread(low, '.1f')} without; but the decimal "
+        f"logarithm of the condition number is {spread(held / np.log(10), '.0f')} with it and {spread(plain / np.log(10), '.0f')} without",
+    )
+
+
+def usable_rate(record: Record) -> float:
+    """The learning rate below the smallest one that diverges; 0 if all diverge."""
+    rates, status = [0.0, *record.measured["rate"]], [*record.measured["status"], "diverges"]
+    return float(rates[status.index("diverges")])
+
+
+def best_loss(record: Record) -> float:
+    """The loss after the last step over the loss at the start, at the learning rate where it is smallest."""
+    return float(np.nanmin(record.array("loss")[:, -1]))
+
+
+def factors_cost_rate(laboratory: Sequence[Record]) -> Verdict:
+    """Sec 4, plain. The usable rate falls tenfold or more from M = 1 to 32; descent converges at M = 2 and does not at 32.
+
+    Tenfold is four rungs of the ladder of rates, of which one is its resolution.
+    """
+    rate = [of_product(laboratory, usable_rate, M=M, restandardise=False) for M in (1, 32)]
+    loss = [of_product(laboratory, best_loss, M=M, restandardise=False) for M in (2, 32)]
+    return Verdict(
+        "A product of more factors tolerates only smaller learning rates, and learns more slowly.",
+        decide(10 * rate[1] < 1.01 * rate[0], (loss[0] <= CONVERGED) & (loss[1] > CONVERGED)),  # the rates are rounded, to 1 in 500
+        f"the largest usable rate is {spread(rate[0])} at M = 1 and {spread(rate[1], '.2g')} at M = 32; at best {np.max(loss[0]):.0%} of "
+        f"the loss is left with 2 factors, {spread(loss[1], '.0%')} with 32",
+    )
+
+
+def restandardising_gives_rate_back(laboratory: Sequence[Record]) -> Verdict:
+    """Sec 4. At M = 32 the usable rate is at least three times the plain one, and descent at its best rate converges.
+
+    Three times is two rungs of the ladder of rates, of which one is its resolution.
+    """
+    measures = (usable_rate, best_loss)
+    rate, loss = ([of_product(laboratory, measure, M=32, restandardise=on) for on in (False, True)] for measure in measures)
+    return Verdict(
+        "Re-standardising gives back the large learning rates, and with them the convergence.",
+        decide(rate[1] > 3 * rate[0], loss[1] <= CONVERGED),
+        f"at M = 32 the largest usable rate is {spread(rate[1] / rate[0], '.2g')} times the plain one; but at best "
+        f"{spread(loss[1], '.0%')} of the loss is left, plain {spread(loss[0], '.0%')}",
     )

@@ -12,9 +12,9 @@ BINS = np.linspace(-LIMIT, LIMIT, 97)
 
 def channel(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]) -> go.Figure:
     """Histograms of one channel's values before and after BN, on the same axis."""
-    axis, share = Axis("value in the channel", -LIMIT, LIMIT), Axis("share", 0, 0.4)
+    upper, lower, share = Axis("", -LIMIT, LIMIT), Axis("value in the channel", -LIMIT, LIMIT), Axis("share", 0, 0.4)
     title = f"In: mean {before.mean():.1f}, spread {before.std():.1f}. Out: mean {abs(after.mean()):.0f}, spread {after.std():.0f}."
-    fig = figure(title, (axis, share), (axis, share), names=("what the convolution sends", "what BN passes on"), stack=True)
+    fig = figure(title, (upper, share), (lower, share), names=("what the convolution sends", "what BN passes on"), stack=True)
     for panel, (values, series) in enumerate(((before, SERIES["none"]), (after, SERIES["batch"]))):
         counts, _ = np.histogram(values, BINS)
         x = (BINS[1:] + BINS[:-1]) / 2

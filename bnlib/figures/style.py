@@ -5,7 +5,7 @@ set; what was read off the paper is grey and hollow; theory is a thin line in th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
+Number = float | int  # the tests check types at run time, where an int is no float
 TEXT = "#000001"  # stands for the page's own text colour, light or dark
 PAPER = "#8a8a8a"
 RED = "#d11149"  # diverged runs
@@ -46,10 +47,10 @@ class Axis:
     """An axis that stays as it is over every stop of a slider: its title, its range in data units, and whether it is logarithmic."""
 
     title: str
-    low: float
-    high: float
+    low: Number
+    high: Number
     log: bool = False
-    ticks: Sequence[float] | None = None
+    ticks: Sequence[Number] | None = None
     labels: Sequence[str] | None = None
 
     def layout(self) -> dict[str, Any]:
@@ -98,16 +99,23 @@ def place(panel: int = 0, stack: bool = False) -> dict[str, int]:
 
 
 def curve(
-    fig: go.Figure, x: Float[np.ndarray, " x"], seeds: Float[np.ndarray, "seeds x"], series: Series, markers: bool = False, **where: int
+    fig: go.Figure,
+    x: Float[np.ndarray, " x"],
+    seeds: Float[np.ndarray, "seeds x"],
+    series: Series,
+    markers: bool = False,
+    geometric: bool = False,
+    **where: int,
 ) -> None:
-    """The mean over seeds as a strong line in the style of `series`, each seed as a faint one behind it."""
+    """The mean over seeds, or their geometric mean, as a strong line in the style of `series`, each seed as a faint one behind it."""
+    mean = np.exp(np.mean(np.log(seeds), axis=0)) if geometric else np.mean(seeds, axis=0)
     for values in seeds if len(seeds) > 1 else ():
         faint = {"color": series.colour, "width": 1}
-        fig.add_scatter(x=x, y=values, mode="lines", line=faint, opacity=0.3, hoverinfo="skip", **where)
+        fig.add_scatter(x=x, y=coarse(values), mode="lines", line=faint, opacity=0.3, hoverinfo="skip", **where)
     line = {"color": series.colour, "width": 2.5, "dash": series.dash}
     mode: Literal["lines", "lines+markers"] = "lines+markers" if markers else "lines"
     marker = {"symbol": series.symbol, "size": 7, "color": series.colour}
-    fig.add_scatter(x=x, y=np.mean(seeds, axis=0), mode=mode, line=line, marker=marker, name=series.label, **where)
+    fig.add_scatter(x=x, y=mean, mode=mode, line=line, marker=marker, name=series.label, **where)
 
 
 def band(
@@ -121,7 +129,7 @@ def band(
     )  # fmt: skip
 
 
-def from_paper(fig: go.Figure, x: Sequence[float], y: Sequence[float | None], symbol: str = "circle", **where: int) -> None:
+def from_paper(fig: go.Figure, x: Sequence[Number], y: Sequence[Number | None], symbol: str = "circle", **where: int) -> None:
     """Points read off the paper's figure: grey and hollow."""
     marker = {"symbol": f"{symbol}-open", "size": 9, "color": PAPER, "line": {"width": 1.8}}
     fig.add_scatter(x=list(x), y=list(y), mode="markers", marker=marker, name="the paper, digitised", **where)
@@ -132,7 +140,7 @@ def theory(fig: go.Figure, x: Float[np.ndarray, " x"], y: Float[np.ndarray, " x"
     fig.add_scatter(x=x, y=y, mode="lines", line={"color": TEXT, "width": 1.2}, name=name, **where)
 
 
-def label(fig: go.Figure, x: float, y: float, text: str, colour: str = TEXT, anchor: str = "left", shift: int = 0, **where: Any) -> None:
+def label(fig: go.Figure, x: Number, y: Number, text: str, colour: str = TEXT, anchor: str = "left", shift: int = 0, **where: Any) -> None:
     """A word beside a curve in place of a legend; x and y in data units, also on logarithmic axes."""
     axis_x, axis_y = (next(getattr(fig, f"select_{a}axes")(**(where or {"row": 1, "col": 1}))) for a in "xy")
     fig.add_annotation(
@@ -142,14 +150,31 @@ def label(fig: go.Figure, x: float, y: float, text: str, colour: str = TEXT, anc
     )  # fmt: skip
 
 
-def powers(low: float, high: float, most: int = 8) -> list[float]:
+def end_labels(fig: go.Figure, x: Number, ends: Mapping[str, float]) -> None:
+    """The names of the series beside the ends (x, y) of their curves, moved apart where they would touch. For one panel."""
+    axis, margin = fig.layout.yaxis, fig.layout.margin
+    pixels = (fig.layout.height - margin.t - margin.b) / abs(axis.range[1] - axis.range[0])
+    falling = sorted(ends, key=lambda name: -ends[name])
+    wanted = [pixels * (math.log10(ends[name]) if axis.type == "log" else ends[name]) for name in falling]
+    given = [min(wanted[k] - 17 * (i - k) for k in range(i + 1)) for i in range(len(falling))]
+    middle = sum(wanted) / len(wanted) - sum(given) / len(given)
+    for name, y, held in zip(falling, wanted, given, strict=True):
+        label(fig, x, ends[name], SERIES[name].label.removeprefix("BN on the "), SERIES[name].colour, shift=round(held + middle - y))
+
+
+def coarse(values: Float[np.ndarray, " x"]) -> Float[np.ndarray, " x"]:
+    """The values at three significant digits, enough for a faint line and lighter for the page."""
+    return np.array([float(f"{value:.3g}") for value in values])
+
+
+def powers(low: Number, high: Number, most: int = 8) -> list[float]:
     """Powers of ten between `low` and `high`, thinned evenly to at most `most`."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     step = max(1, math.ceil((last - first + 1) / most))
     return [10.0**k for k in range(first, last + 1) if k % step == 0]
 
 
-def power_label(value: float) -> str:
+def power_label(value: Number) -> str:
     """Such as 1, 10, 0.1, 10⁻³: a power of ten as a tick shows it."""
     exponent = round(math.log10(value))
     if -1 <= exponent <= 2:
@@ -157,7 +182,7 @@ def power_label(value: float) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def readable(value: float) -> str:
+def readable(value: Number) -> str:
     """A number in two digits as a sentence has it: 0.034, 2.5, 230, 48,000, 3.1×10⁸."""
     rounded = float(f"{value:.2g}")
     if rounded and not 1e-3 <= abs(rounded) < 1e6:
