@@ -1,0 +1,222 @@
+"""The book's build notices what its pages depend on; its pages work from a folder, alone."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+from browser import Watched, wait_drawn
+from chapters import PAGES, ROOT, explorers
+from filelock import FileLock
+from playwright.sync_api import Page
+
+from bnlib.controls import Control
+from bnlib.explore import Explorer
+from bnlib.figures.style import TEXT
+
+sys.path.append(str(ROOT / "book" / "_ext"))
+import bnbook
+
+JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
+
+
+class TinyBook:
+    """A book of one page in a folder of its own, built with the real book's configuration and extension."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        config = yaml.safe_load((ROOT / "_config.yml").read_text())
+        config["sphinx"]["local_extensions"] = {"bnbook": str(ROOT / "book" / "_ext")}
+        config["sphinx"]["config"] |= {
+            "include_patterns": ["page.ipynb"],
+            "bnbook_inputs": ["toy", "results", "requirements.txt"],
+            "bibtex_bibfiles": [str(ROOT / "book" / "references.bib")],
+            "html_static_path": [str(ROOT / "book" / "_assets")],
+        }
+        self.write("_config.yml", yaml.safe_dump(config))
+        self.write("_toc.yml", "{format: jb-book, root: page}")
+        self.write("requirements.txt", "numpy==1.0\nnot-there==1.0\n")
+        self.write("toy/__init__.py", "CONSTANT = 1\n")
+        self.write("results/study/run.json", "[1]")
+        self.cell(
+            "import os, sys, time, pathlib, toy; from IPython.display import Markdown",
+            "Markdown(f\"constant {toy.CONSTANT} record {pathlib.Path('results/study/run.json').read_text()} at {time.time_ns()} \""
+            " f\"static {os.environ['BNLIB_DISPLAY']} data {os.environ.get('BNLIB_DATA')}\")",
+        )
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def cell(self, *lines: str) -> None:
+        cells = [nbformat.v4.new_markdown_cell("# A page"), nbformat.v4.new_code_cell("\n".join(lines))]
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), self.folder / "page.ipynb")
+
+    def build(self) -> subprocess.CompletedProcess:
+        command = [JUPYTER_BOOK, "build", ".", "-W", "--keep-going"]
+        return subprocess.run(
+            command, cwd=self.folder, env=os.environ | {"BNLIB_DATA": "mine"}, capture_output=True, text=True, check=False
+        )
+
+    def page(self) -> str:
+        """What the built page says."""
+        done = self.build()
+        assert done.returncode == 0, done.stdout + done.stderr
+        return re.search(r"constant \d.*", (self.folder / "_build" / "html" / "page.html").read_text())[0]
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> TinyBook:
+    return TinyBook(tmp_path)
+
+
+def test_a_page_follows_what_it_is_computed_from(book: TinyBook):
+    first = book.page()
+    assert first.startswith("constant 1 record [1] at ")
+    assert "static static data None" in first, "the builder's own settings stay out"
+    assert book.page() == first, "nothing changed, so nothing was executed"
+    book.write("toy/__init__.py", "CONSTANT = 2\n")
+    second = book.page()
+    assert second.startswith("constant 2 record [1] at ")
+    book.write("results/study/run.json", "[2]")
+    third = book.page()
+    assert third.startswith("constant 2 record [2] at ")
+    assert (book.folder / "_build/html/_static/results/study/run.json").read_text() == "[2]"
+    assert len(list((book.folder / "_build" / ".jupyter_cache").iterdir())) == 1, "old results are thrown away"
+
+
+def test_the_key_follows_every_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def key() -> str:
+        return bnbook.fingerprint(tmp_path, ["toy", "results", "requirements.txt"])
+
+    book = TinyBook(tmp_path)
+    keys = [key()]
+    book.write("toy/__pycache__/toy.pyc", "compiled")
+    book.write("results/study/.run.json.tmp", "half written")
+    assert key() == keys[0], "neither compiled nor hidden files count"
+    for name, text in (("toy/inner/data.json", ""), ("results/study/run2.json", "[1]"), ("requirements.txt", "numpy==1.0\n")):
+        book.write(name, text)
+        keys.append(key())
+    (tmp_path / "results/study/run2.json").rename(tmp_path / "results/study/run3.json")
+    keys.append(key())
+    monkeypatch.setattr(bnbook, "version", lambda name: "of another environment")
+    keys.append(key())
+    assert len(set(keys)) == 6
+
+
+def test_a_figure_that_fails_while_it_is_shown_fails_every_build(book: TinyBook):
+    book.cell("class Broken:", "    def _repr_html_(self):", "        raise ValueError('cannot be drawn')", "Broken()")
+    for _ in range(2):  # the second build finds the page executed
+        done = book.build()
+        assert done.returncode != 0
+        assert "page shows an error" in done.stderr
+        assert "cannot be drawn" in done.stderr
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The real book, as `make book` builds it. With several workers the first one builds."""
+    (ROOT / "_build").mkdir(exist_ok=True)
+    command = ["make", "--old-file=.venv/.ready", f"BIN={JUPYTER_BOOK.parent}", "book"]
+    with FileLock(ROOT / "_build" / ".lock"):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return ROOT / "_build" / "html"
+
+
+def test_the_first_page_leads_into_the_book(built: Path, open_page: Callable[..., Watched]):
+    watched = open_page((built / "index.html").as_uri())
+    watched.page.wait_for_url(f"**/{PAGES[0]}.html")
+    assert re.search(r"bnlib \S+, commit \S+, built \d{4}-\d\d-\d\d", watched.page.locator("footer.bd-footer-content").inner_text())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_works_from_its_folder_alone(name: str, built: Path, open_page: Callable[..., Watched]):
+    figures = explorers(name)
+    watched = open_page((built / f"{name}.html").as_uri(), viewport={"width": 1280, "height": 720})
+    page = watched.page
+    assert page.locator(".bnx").evaluate_all("blocks => blocks.map(block => block.id)") == list(figures)
+    for figure in figures.values():
+        page.locator(f"#{figure.name}").scroll_into_view_if_needed()
+        start = [c.start for c in figure.controls]
+        for i, control in enumerate(figure.controls):
+            last = len(control.values) - 1
+            for stop in [*range(last + 1), control.start]:
+                stops = [*start[:i], stop, *start[i + 1 :]]
+                set_control(page, figure, control, stop)
+                wait_drawn(page, figure.name, ",".join(map(str, stops)))
+                if stop in (0, last // 2, last):
+                    assert drawn(page, figure.name) == expected(page, figure, stops)
+    assert not lacking(page), "these have no text alternative or label"
+    assert not lost(page), "these links lead nowhere"
+    watched.check()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_phone(name: str, built: Path, open_page: Callable[..., Watched]):
+    watched = open_page((built / f"{name}.html").as_uri(), viewport={"width": 360, "height": 740}, has_touch=True)
+    page = watched.page
+    for block in page.locator(".bnx").all():
+        block.scroll_into_view_if_needed()
+        wait_drawn(page, str(block.get_attribute("id")))
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    watched.check()
+
+
+def set_control(page: Page, figure: Explorer, control: Control, stop: int) -> None:
+    field = page.locator(f"#{figure.name}-{control.name}")
+    if control.kind == "toggle":
+        field.set_checked(bool(stop))
+    elif control.kind == "menu":
+        field.select_option(index=stop)
+    else:
+        field.fill(str(stop))
+
+
+def drawn(page: Page, name: str) -> list:
+    return json.loads(page.locator(f"#{name} .bnx-plot").evaluate("plot => JSON.stringify(plot.data)"))
+
+
+def expected(page: Page, figure: Explorer, stops: Sequence[int]) -> list:
+    """The data as Python draws them, in the page's text colour where a figure asks for that."""
+    colour = page.locator(f"#{figure.name}").evaluate(
+        "block => getComputedStyle(block).color.replace('rgb(', 'rgba(').replace(')', ',1)').replaceAll(' ', '')"
+    )
+    state = {control.name: control.values[stop] for control, stop in zip(figure.controls, stops, strict=True)}
+    return json.loads(json.dumps(figure.document(**state)["data"]).replace(TEXT, colour))
+
+
+def lacking(page: Page) -> list[str]:
+    """Pictures without a text alternative, inputs without a label."""
+    return page.evaluate("""() => {
+        const all = (what) => [...document.querySelectorAll(`.bd-article :is(${what})`)];
+        const named = (e) => document.getElementById(e.getAttribute("aria-labelledby"))?.textContent;
+        const text = (e) => e.alt || e.ariaLabel || e.querySelector(":scope > title")?.textContent || named(e);
+        const pictures = all("img, svg, canvas, [role=img]")
+            .filter((e) => !e.closest("[aria-hidden=true], mjx-container") && !e.parentElement.closest("svg, [role=img], button"))
+            .filter((e) => !text(e)?.trim());
+        const inputs = all("input, select, textarea").filter((e) => !e.labels.length && !e.ariaLabel);
+        return [...pictures, ...inputs].map((e) => e.outerHTML.slice(0, 200));
+    }""")
+
+
+def lost(page: Page) -> list[str]:
+    """Links within the book whose file or whose place in the page does not exist."""
+    links = page.locator("a[href]").evaluate_all("links => links.map(link => link.href)")
+    files = {link: Path(unquote(urlsplit(link).path)) for link in links if link.startswith("file:")}
+    anchors = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    here = Path(unquote(urlsplit(page.url).path))
+    return [
+        link
+        for link, path in files.items()
+        if not path.exists() or (path == here and (place := urlsplit(link).fragment) and ":" not in place and unquote(place) not in anchors)
+    ]
