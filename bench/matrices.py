@@ -101,10 +101,8 @@ def main() -> None:
     env, hardware = provenance.env(), provenance.hardware()
     console = Console(width=200, highlight=False)
     console.print("## Matrices: every singular value of a product of M Gaussian N x N matrices, float64\n")
-    console.print(
-        f"{time.strftime('%Y-%m-%d')}; {hardware['name']}, {hardware['cores']} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')}; ",
-        end="",
-    )
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
+    console.print(f"{time.strftime('%Y-%m-%d')}; {hardware['name']}, {hardware['cores']} cores, OMP_NUM_THREADS {threads}; ", end="")
     console.print(f"numpy {env['numpy']}, scipy {env['scipy']}, python {env['python']}; medians of {given.repeats}, by turns.")
     console.print("Ratios are library / plain. Allowed: 3 at N = 1000, M = 16.\n")
     console.print(table)

@@ -102,18 +102,38 @@ def loss_curves(M: int, N: int, rates: Sequence[float], steps: int, seed: int, r
     return relative
 
 
+def edge_along(M: int, N: int, lr: float, steps: Sequence[int], seed: int, restandardise: bool) -> Float[np.ndarray, "steps"]:
+    """2/lambda_max where `descend` is after each of `steps` steps, ascending; NaN once it has diverged."""
+    A, edges = _factors(M, N, [seed]), np.full(len(steps), np.nan)
+    start = _loss_and_gradient(A, restandardise)[0]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for step in range(max(steps) + 1):
+            loss, gradient = _loss_and_gradient(A, restandardise)
+            if not (loss <= DIVERGED * start).all():
+                break
+            if step in steps:
+                edges[list(steps).index(step)] = 2 / _sharpness(A, restandardise, tol=1e-4)
+            A = A - lr * gradient
+    return edges
+
+
 @lru_cache(maxsize=1024)
 def sharpness(M: int, N: int, seed: int, restandardise: bool) -> float:
-    """The largest eigenvalue of the Hessian over all factors where `descend` starts, by Lanczos on exact Hessian-vector products."""
-    A, h = _factors(M, N, [seed]), 1e-30
+    """The largest eigenvalue of the Hessian over all factors where `descend` starts."""
+    return _sharpness(_factors(M, N, [seed]), restandardise, tol=1e-9)
+
+
+def _sharpness(A: Float[np.ndarray, "M runs N N"], restandardise: bool, tol: float) -> float:
+    """By Lanczos on exact Hessian-vector products."""
+    h = 1e-30
 
     def product(v: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         step = 1j * h * v.reshape(A.shape)  # complex-step derivative: no difference is taken, so h can be this small
         return _loss_and_gradient(A + step, restandardise)[1].imag.ravel() / h
 
     hessian = LinearOperator((A.size, A.size), matvec=product, dtype=float)
-    start = np.random.default_rng(seed).standard_normal(A.size)
-    return float(eigsh(hessian, k=1, which="LA", v0=start, tol=1e-9, return_eigenvectors=False)[0])
+    start = np.random.default_rng(0).standard_normal(A.size)
+    return float(eigsh(hessian, k=1, which="LA", v0=start, tol=tol, return_eigenvectors=False)[0])
 
 
 def _factors(M: int, N: int, seeds: Sequence[int]) -> Float[np.ndarray, "M runs N N"]:

@@ -121,6 +121,18 @@ def test_a_loss_that_overflows_is_a_divergence_and_not_a_gap():
     assert run.loss[-1] == math.inf
 
 
+def test_the_edge_begins_at_the_sharpness_and_ends_at_the_learning_rate():
+    """The edge of stability: the curvature moves until descent at this rate is just stable."""
+    edges = linear.edge_along(8, 10, 0.03, [0, 1000], 0, restandardise=True)
+    assert edges[0] == pytest.approx(2 / sharpness(8, 10, 0, True), rel=1e-3)
+    assert edges[1] == pytest.approx(0.03, rel=0.05)
+
+
+def test_the_edge_of_one_factor_stays_and_that_of_a_divergent_run_is_unknown():
+    np.testing.assert_allclose(linear.edge_along(1, 4, 0.1, [0, 3, 9], 0, restandardise=True), 2, rtol=1e-6)
+    assert np.isnan(linear.edge_along(6, 4, 10.0, [0, 50], 0, restandardise=False)).tolist() == [False, True]
+
+
 def test_status_has_fixed_thresholds():
     assert [status(r) for r in (0.0, 0.01, 0.0101, 999.0, math.inf)] == ["converges", "converges", "crawls", "crawls", "diverges"]
 

@@ -94,13 +94,12 @@ def histogram(records: Sequence[Record], depth: int, where: int, own: bool) -> g
             _outline(fig, shape, 1.0, opacity=0.3, line={"color": series.colour, "width": 1}, hoverinfo="skip")
         scale = 1.0 if own else typical[norm] / typical[wider]
         _outline(fig, shapes.mean(0), scale, line={"color": series.colour, "width": 2.5, "dash": series.dash}, name=series.label)
+    spots = {wider: (2.2, 0.1), narrower: (0.1, 0.3 * typical[wider] / typical[narrower])}
     if own:
+        spots = {"none": (2.4, 0.06), "batch": (1.1, 0.5)}
         z = np.linspace(-4, 4, 81)
         theory(fig, z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), "Gaussian")
         label(fig, 3.2, 4e-4, "Gaussian", anchor="right")
-    spots = {wider: (2.2, 0.1), narrower: (1.1, 0.5) if own else (0.1, 0.3 * typical[wider] / typical[narrower])}
-    if own:
-        spots = {"none": (2.4, 0.06), "batch": (1.1, 0.5)}
     for norm, (x, y) in spots.items():
         label(fig, x, y, SERIES[norm].label, SERIES[norm].colour)
     return fig
@@ -152,11 +151,12 @@ def output_gradients(records: Sequence[Record], seed: int) -> go.Figure:
     title = f"The same row for every image carries {share['none']:.0%} of the energy without BN, {share['batch']:.0%} with it"
     x, y = Axis("class j", -0.5, 9.5, ticks=(0, 3, 6, 9)), Axis("image b, sorted by class", 127.5, -0.5, ticks=(0, 32, 64, 96, 127))
     fig = figure(title, (x, y), (x, y), names=[SERIES[norm].label for norm in PAIR], height=460)
-    fig.update_layout(margin_r=72)
+    fig.update_layout(margin_r=84)
+    rows = {norm: record.array("output_gradient") for norm, record in held.items()}
+    true = rows["batch"].argmin(1)  # without BN the row of a rightly guessed image vanishes
+    order = np.lexsort((rows["none"].argmax(1), true))
     for panel, norm in enumerate(PAIR):
-        rows = held[norm].array("output_gradient")
-        z = rows[np.lexsort((rows.argmax(1), rows.argmin(1)))] * len(rows)
-        _heat(fig, z, panel, {-1.0: "−1/128", 0.0: "0", 1.0: "1/128"}, SIGNED)
+        _heat(fig, rows[norm][order] * len(order), panel, {-1.0: "−1/128", 0.0: "0", 1.0: "1/128"}, SIGNED)
     return fig
 
 
@@ -207,7 +207,7 @@ def channel_matrix(records: Sequence[Record], seed: int, by_size: bool) -> go.Fi
     title = f"One pattern carries {shares['none']:.1%} of the energy without BN (scale {scale} times wider), {shares['batch']:.1%} with it"
     x, y = Axis("out-channel o", -0.5, 31.5, ticks=(0, 15, 31)), Axis("in-channel i", 31.5, -0.5, ticks=(0, 15, 31))
     fig = figure(title, (x, y), (x, y), names=[SERIES[norm].label for norm in PAIR], height=380)
-    fig.update_layout(margin_r=72)
+    fig.update_layout(margin_r=84)
     for panel, (norm, M) in enumerate(held.items()):
         shown = M[np.argsort(-M.sum(1))][:, np.argsort(-M.sum(0))] if by_size else M
         _heat(fig, shown / largest[norm], panel, {0.0: "0", 1.0: "max"}, SEQUENTIAL)

@@ -1,6 +1,6 @@
 """The laboratory: gradient descent on a product of M random matrices, plain and re-standardised, over factors and learning rates.
 
-Records of study `laboratory` in, figures out.
+Records of study `laboratory` in, figures out; `edge_along` computes its own.
 """
 
 import copy
@@ -12,19 +12,21 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
+from bnlib import linear
 from bnlib.claims import best_loss, of_product, usable_rate
 from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Axis, coarse, curve, figure, label, place, readable, theory
-from bnlib.linear import CONVERGED, status
 from bnlib.records import Record, select
 from bnlib.studies import DESCENDED, RATES
 
 ARMS = (SERIES["none"], SERIES["batch"])  # plain, and re-standardised
 OUTCOMES = {"largest usable rate": "rate", "loss left at best": "loss"}
+WATCHED = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 _WORDS = ("converges", "crawls", "diverges")
 _STEP = Axis("step", 0.9, 1100, log=True, ticks=(1, 10, 100, 1000))
 _LOSS = Axis("loss / start", 1e-3, 2e3, log=True)
 _M = Axis("factors M", -0.7, len(DESCENDED) - 0.3, ticks=(0, 1, 3, 5, 7, 9), labels=[str(DESCENDED[i]) for i in (0, 1, 3, 5, 7, 9)])
 _LR = Axis("learning rate", -4.3, 1.3, ticks=range(-4, 2), labels=["10⁻⁴", "10⁻³", "10⁻²", "0.1", "1", "10"])
+_FROM_START = Axis("step", 0.4, 3000, log=True, ticks=(0.5, 1, 10, 100, 1000), labels=["0", "1", "10", "100", "1000"])
 _FACTORS = Axis("factors M", 0.9, 60, log=True, ticks=(1, 2, 4, 8, 16, 32))
 
 
@@ -43,7 +45,7 @@ def runs(records: Sequence[Record]) -> Runs:
     table = [[select(records, M=M, restandardise=on) for M in DESCENDED] for on in (False, True)]
     loss = np.array([[[r.array("loss") for r in cell] for cell in row] for row in table]).swapaxes(2, 3)
     edge = np.array([[[2 / r.measured["lambda_max"] for r in cell] for cell in row] for row in table])
-    ends = np.vectorize(lambda last: status(float(last)), otypes=[object])(np.nan_to_num(loss[..., -1], nan=np.inf))
+    ends = np.vectorize(lambda last: linear.status(float(last)), otypes=[object])(np.nan_to_num(loss[..., -1], nan=np.inf))
     return Runs(table[0][0][0].array("step"), loss, edge, ends)
 
 
@@ -138,6 +140,39 @@ def outcomes(records: Sequence[Record], quantity: str) -> go.Figure:
         theory(fig, factors, np.full(len(factors), 2 / N), "2/N")
         label(fig, 0.9, 2 / N, "2/N", shift=-9)
     else:
-        theory(fig, np.array([1.0, 32.0]), np.full(2, CONVERGED), "converges")
-        label(fig, 0.9, CONVERGED, "converges", shift=-9)
+        theory(fig, np.array([1.0, 32.0]), np.full(2, linear.CONVERGED), "converges")
+        label(fig, 0.9, linear.CONVERGED, "converges", shift=-9)
     return fig
+
+
+def edge_along(M: int, lr: float) -> go.Figure:
+    """2/lambda_max along descents on M factors of size 10, three seeds of each arm: it moves to meet the learning rate (thin)."""
+    edges = [_edges_along(M, lr, on) for on in (False, True)]
+    words = [_moves(seeds) for seeds in edges]
+    fig = figure(
+        f"Rate {readable(lr)}, 2/λ: plain {words[0]}, re-standardised {words[1]}",
+        (_FROM_START, Axis("2/λ<sub>max</sub>", 1e-4, 1, log=True)),
+    )
+    x = np.maximum(WATCHED, 0.5)  # the start, on a logarithmic axis
+    theory(fig, np.array([0.5, 1000.0]), np.full(2, lr), "learning rate")
+    label(fig, 1000, lr, "rate")
+    for series, seeds in zip(ARMS, edges, strict=True):
+        for row in seeds:
+            line = {"color": series.colour, "width": 1.8, "dash": series.dash}
+            fig.add_scatter(x=x, y=coarse(row), mode="lines", line=line, opacity=0.8, name=series.label)
+        gone = [float(x[np.isnan(row)][0]) for row in seeds if np.isnan(row).any()]
+        fig.add_scatter(x=gone, y=[1.3e-4] * len(gone), mode="markers", marker={"symbol": "x", "size": 8, "color": RED}, name="diverges")
+    for arm, series in enumerate(ARMS):
+        label(fig, 0.5, 0.7 / 1.6**arm, f"{series.label}{' (dashed)' * (series.dash == 'dash')}", series.colour)
+    return fig
+
+
+@cache
+def _edges_along(M: int, lr: float, restandardise: bool) -> Float[np.ndarray, "seeds steps"]:
+    return np.stack([linear.edge_along(M, 10, lr, WATCHED, seed, restandardise) for seed in range(3)])
+
+
+def _moves(edges: Float[np.ndarray, "seeds steps"]) -> str:
+    if np.isnan(edges[:, -1]).any():
+        return f"{np.isnan(edges[:, -1]).sum()} of {len(edges)} diverge"
+    return f"{readable(np.median(edges[:, 0]))} to {readable(np.median(edges[:, -1]))}"
