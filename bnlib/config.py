@@ -11,6 +11,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 Norm = Literal["batch", "none", "last-features", "last-logits", "layer", "group", "instance"]
@@ -178,6 +179,7 @@ class RunConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+@cache
 def _section_types() -> dict[str, type[Section]]:
     hints = typing.get_type_hints(RunConfig)
     return {name: typing.get_args(hint)[0] for name, hint in hints.items() if isinstance(hint, types.UnionType)}

@@ -86,8 +86,9 @@ class Record:
             "status": self.status,
             "measured": self.measured,
         }
-        digest = hashlib.sha256(_render(content).encode()).hexdigest()
-        return (_render(content | {"content_sha256": digest}) + "\n").encode()
+        text = _render(content)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return f'{text[:-2]},\n "content_sha256": "{digest}"\n}}\n'.encode()
 
 
 def new(config: RunConfig, measured: dict[str, Any], started: datetime.datetime, seconds: float, **facts: Any) -> Record:
