@@ -98,22 +98,22 @@ def _maps(held: Runs) -> go.Figure:
         yaxis_domain=[0.6, 1], yaxis2_domain=[0, 0.44], yaxis3_domain=[0, 0.44], xaxis2_domain=[0, 0.48], xaxis3_domain=[0.54, 1]
     )
     for arm, series in enumerate(ARMS):
-        label(fig, 1, 4e-3 / 2**arm, f"{series.label}{' (dashed)' * (series.dash == 'dash')}", series.colour)
+        label(fig, 1, 1e-2 / 5**arm, f"{series.label}{' (dashed)' * (series.dash == 'dash')}", series.colour)
         _map(fig, held, arm)
     return fig
 
 
 def _map(fig: go.Figure, held: Runs, arm: int) -> None:
     where = place(arm + 1, stack=True)
-    x, y = (grid.ravel() for grid in np.meshgrid(np.arange(len(DESCENDED)), np.log10(RATES), indexing="ij"))
-    looks = {"converges": ("circle", ARMS[arm].colour, 2, 5), "crawls": ("circle", PAPER, 2, 0), "diverges": ("x", RED, 2, 5)}
+    x, y = (grid.ravel() for grid in np.meshgrid(np.arange(float(len(DESCENDED))), np.log10(RATES), indexing="ij"))
+    looks = {"converges": ("circle", ARMS[arm].colour, 2, 5), "crawls": ("circle", PAPER, 3, 0), "diverges": ("x", RED, 2, 5)}
     for word, (symbol, colour, least, more) in looks.items():
         share = (held.status[arm] == word).mean(axis=-1).ravel()
         shown = share == 1 if word == "crawls" else share > 0
-        marker = {"symbol": symbol, "color": colour, "size": np.round(least + more * share[shown], 1)}
+        marker = {"symbol": symbol, "color": colour, "size": np.round(least + more * share[shown], 1), "line": {"width": 0}}
         fig.add_scatter(x=x[shown], y=y[shown], mode="markers", marker=marker, name=word, **where)
     edge = np.log10(held.edge[arm]).mean(axis=-1)
-    theory(fig, np.arange(len(DESCENDED)), edge, "2/λ_max", **where)
+    theory(fig, np.arange(float(len(DESCENDED))), edge, "2/λ_max", **where)
     label(fig, len(DESCENDED) - 1, float(edge[-1]), "2/λ<sub>max</sub>", TEXT, "right", -14, **where)
     name = {"text": ARMS[arm].label, "font": {"color": ARMS[arm].colour, "size": 13}, "showarrow": False}
     fig.add_annotation(**name, xref=f"x{arm + 2} domain", yref=f"y{arm + 2} domain", x=0, y=1, xanchor="left", yanchor="bottom")
@@ -127,7 +127,7 @@ def outcomes(records: Sequence[Record], quantity: str) -> go.Figure:
     what = "largest usable rate" if quantity == "rate" else "loss left at the best rate"
     axis = Axis("learning rate", 1e-4, 10, log=True) if quantity == "rate" else Axis("loss / start", 1e-3, 2, log=True)
     fig = figure(f"32 factors: {what} {readable(last[0])} plain, {readable(last[1])} re-standardised", (_FACTORS, axis))
-    edges, factors = runs(records).edge, np.array(DESCENDED)
+    edges, factors = runs(records).edge, np.array(DESCENDED, dtype=float)
     for arm, series in enumerate(ARMS):
         curve(fig, factors, np.maximum(seeds[arm], axis.low), series, markers=True, geometric=True)
         label(fig, 32, last[arm], series.label, series.colour, shift=7 if last[arm] > last[1 - arm] else -7)
@@ -147,10 +147,10 @@ def outcomes(records: Sequence[Record], quantity: str) -> go.Figure:
 
 def edge_along(M: int, lr: float) -> go.Figure:
     """2/lambda_max along descents on M factors of size 10, three seeds of each arm: it moves to meet the learning rate (thin)."""
-    edges = [_edges_along(M, lr, on) for on in (False, True)]
+    edges = [edges_along(M, lr, on) for on in (False, True)]
     words = [_moves(seeds) for seeds in edges]
     fig = figure(
-        f"Rate {readable(lr)}, 2/λ: plain {words[0]}, re-standardised {words[1]}",
+        f"Rate {readable(lr)}: re-standardised, 2/λ {words[1]}; plain, {words[0]}",
         (_FROM_START, Axis("2/λ<sub>max</sub>", 1e-4, 1, log=True)),
     )
     x = np.maximum(WATCHED, 0.5)  # the start, on a logarithmic axis
@@ -168,11 +168,12 @@ def edge_along(M: int, lr: float) -> go.Figure:
 
 
 @cache
-def _edges_along(M: int, lr: float, restandardise: bool) -> Float[np.ndarray, "seeds steps"]:
+def edges_along(M: int, lr: float, restandardise: bool) -> Float[np.ndarray, "seeds steps"]:
+    """2/lambda_max at the steps WATCHED of three descents on M factors of size 10, NaN once diverged."""
     return np.stack([linear.edge_along(M, 10, lr, WATCHED, seed, restandardise) for seed in range(3)])
 
 
 def _moves(edges: Float[np.ndarray, "seeds steps"]) -> str:
     if np.isnan(edges[:, -1]).any():
         return f"{np.isnan(edges[:, -1]).sum()} of {len(edges)} diverge"
-    return f"{readable(np.median(edges[:, 0]))} to {readable(np.median(edges[:, -1]))}"
+    return f"goes from {readable(np.median(edges[:, 0]))} to {readable(np.median(edges[:, -1]))}"

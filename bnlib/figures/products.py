@@ -132,7 +132,7 @@ def growth(spectra: Group, N: int, quantity: str) -> go.Figure:
     """How a product's singular values spread with the number of factors; thin, the limit for large N or for large M."""
     each = [log_values(spectra[M, N]) for M in FACTORS]
     logs = np.stack([values[: min(map(len, each))] for values in each], axis=1)
-    M = np.arange(1, 65)
+    M = np.arange(1.0, 65.0)
     if quantity == "condition":
         shown = np.exp(logs[..., 0] - logs[..., -1])
         factor = np.exp(np.median(np.polyfit(FACTORS, np.log(shown).T, 1)[0]))
@@ -147,7 +147,7 @@ def growth(spectra: Group, N: int, quantity: str) -> go.Figure:
         title = f"N = {N}: the stable rank is {_at_ends(shown)} for 64"
         limit, name = np.array([matrices.stable_rank_limit(int(m), N) for m in M]), "law, N → ∞"
     fig = figure(title, _GROWTH[quantity])
-    curve(fig, np.array(FACTORS), shown, _PLAIN, markers=True, geometric=True)
+    curve(fig, np.array(FACTORS, dtype=float), shown, _PLAIN, markers=True, geometric=True)
     drawn = limit > _GROWTH[quantity][1].low
     theory(fig, M[drawn], limit[drawn], name)
     if quantity == "condition":
@@ -177,7 +177,7 @@ def restandardised(records: Sequence[Record], N: int, quantity: str) -> go.Figur
     for on, series in ((False, _PLAIN), (True, _STANDARD)):
         for panel, values in enumerate((held[on][quantity], np.exp(held[on]["log_condition"]))):
             where = place(panel, stack=True)
-            curve(fig, np.arange(1, 65), values, series, markers=False, geometric=quantity != "cosine", **where)
+            curve(fig, np.arange(1.0, 65.0), values, series, markers=False, geometric=quantity != "cosine", **where)
             shift = 9 if ends[on] > ends[not on] else -9
             label(fig, 64, float(np.median(values[:, -1])), series.label, series.colour, "left", shift, **where)
     return fig
