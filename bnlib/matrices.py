@@ -166,6 +166,7 @@ class FussCatalan:
     """The law of the squared singular values of A_M ... A_1 for N -> infinity at fixed M (paper, Theorem 1).
 
     x = sin^{M+1}((M+1)phi) / (sin(phi) sin^M(M phi)) for 0 < phi < pi/(M+1), x falling from the edge (M+1)^{M+1}/M^M to 0.
+    Positive arguments below 1e-300 are taken as 1e-300.
     The theorem's density is that of the squares: `pdf_singular` and `cdf_singular` are for the singular values themselves.
     Give N to be warned (LimitWarning) where M is not small against it. Raises ConfigError if M or N is not a positive integer.
     """
@@ -225,7 +226,7 @@ class FussCatalan:
         is t and not phi since the density near 0 asks for t to full relative precision.
         """
         M, shape, x = self.M, np.shape(x), np.reshape(x, -1)
-        inside = np.where(x <= 0, edge, np.minimum(x, edge))
+        inside = np.where(x <= 0, edge, np.clip(x, 1e-300, edge))  # below, ratios would leave float64's range
         target = power * np.where(2 * inside > edge, np.log1p(np.maximum((inside - edge) / edge, -0.5)), np.log(inside / edge))
         near_edge = np.pi - np.sqrt(-2 * target * (M + 1) / M)
         near_zero = np.exp(power / (M + 1) * np.log(inside)) * math.sin(math.pi / (M + 1))

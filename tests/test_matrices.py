@@ -8,7 +8,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -327,6 +327,8 @@ def test_singular_values_are_the_roots_and_the_cdf_rises(M, a, b):
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 100), st.floats(allow_nan=False))
+@example(1, 5e-324)
+@example(64, 1e-310)
 def test_every_float_has_a_density_and_a_share(M, x):
     law, at = FussCatalan(M), np.array([x])
     for density, share in [(law.pdf(at), law.cdf(at)), (law.pdf_singular(at), law.cdf_singular(at))]:
