@@ -159,15 +159,15 @@ def layer_at(depth: int, layer: int) -> int:
 
 
 def parameter_groups(net: ResNet, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for `torch.optim.SGD`: one, or with Fixup a second for biases and scales at a tenth of the rate.
+    """Parameter groups for `torch.optim.SGD`: one, or with Fixup and SkipInit a second for biases and scalars at a tenth of the rate.
 
     Weight decay applies to every parameter, as in He et al. (2016) and in Fixup's own code.
     """
-    fixup = net.config.block == "fixup"
-    slow = [p for p in net.parameters() if fixup and p.ndim < 2]
-    fast = [p for p in net.parameters() if not (fixup and p.ndim < 2)]
+    two = net.config.block in ("fixup", "skipinit")
+    slow = [p for p in net.parameters() if two and p.ndim < 2]
+    fast = [p for p in net.parameters() if not (two and p.ndim < 2)]
     groups = [{"params": fast, "lr": lr, "weight_decay": weight_decay}, {"params": slow, "lr": lr / 10, "weight_decay": weight_decay}]
-    return groups if fixup else groups[:1]
+    return groups if two else groups[:1]
 
 
 def _conv(c_in: int, c_out: int, size: int, stride: int, config: ModelConfig) -> nn.Conv2d:

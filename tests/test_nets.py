@@ -240,8 +240,9 @@ def test_fixup_starts_by_its_rules():
     assert all(value == name.endswith("alpha") for name, value in scalars.items())
 
 
-def test_fixup_takes_a_tenth_of_the_rate_for_biases_and_scales():
-    net = build(ModelConfig(depth=8, norm="none", block="fixup"), seed=0)
+@pytest.mark.parametrize("block", ["fixup", "skipinit"])
+def test_the_recipes_take_a_tenth_of_the_rate_for_biases_and_scalars(block):
+    net = build(ModelConfig(depth=8, norm="none", block=block), seed=0)
     fast, slow = parameter_groups(net, lr=0.1, weight_decay=1e-4)
     kernels = {id(layer.weight) for layer in (*net.layers().values(), *net.projections().values())}
     assert {id(p) for p in fast["params"]} == kernels
@@ -249,7 +250,7 @@ def test_fixup_takes_a_tenth_of_the_rate_for_biases_and_scales():
     assert (fast["lr"], slow["lr"], fast["weight_decay"], slow["weight_decay"]) == (0.1, pytest.approx(0.01), 1e-4, 1e-4)
 
 
-@pytest.mark.parametrize("config", [ModelConfig(depth=8), ModelConfig(depth=8, norm="none", block="skipinit")])
+@pytest.mark.parametrize("config", [ModelConfig(depth=8), ModelConfig(depth=8, norm="none")])
 def test_every_other_net_has_one_rate(config):
     net = build(config, seed=0)
     (group,) = parameter_groups(net, lr=0.1, weight_decay=1e-4)
