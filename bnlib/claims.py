@@ -1,6 +1,7 @@
 """Records in, verdicts out: what each claim of the paper came to. A verdict is computed, never typed.
 
-Every threshold was fixed, with its reason, before the committed records were measured.
+Every threshold was fixed, with its reason, before the committed records were measured, though not in ignorance: trial
+measurements of the same quantities came before, and those of the laboratory were chosen on other seeds.
 """
 
 from collections.abc import Callable, Sequence
