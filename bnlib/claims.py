@@ -45,9 +45,9 @@ def spread(values: Sequence[float] | Float[np.ndarray, " n"], form: str = ".3g")
     return f"{mid} ({low} to {high})"
 
 
-def in_paper_setting(records: Sequence[Record], norm: str) -> list[Record]:
-    """The record of each seed of ResNet-110 in the paper's setting, with this normaliser."""
-    return select(records, norm=norm, depth=110, init="xavier", shortcut="projection", block="residual")
+def in_paper_setting(records: Sequence[Record], norm: str, depth: int = 110) -> list[Record]:
+    """The record of each seed of the paper's residual network of this depth, with this normaliser."""
+    return select(records, norm=norm, depth=depth, init="xavier", shortcut="projection", block="residual")
 
 
 def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], float]) -> Float[np.ndarray, " seeds"]:
@@ -55,10 +55,14 @@ def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], f
     return np.array([measure(record) for record in in_paper_setting(records, norm)])
 
 
+def slope(ln: Float[np.ndarray, " layer"]) -> float:
+    """Growth of a logarithm over the convolutions 1, 2, ..., in nats a layer: least squares (paper, Fig 5)."""
+    return float(np.polyfit(np.arange(1, len(ln) + 1), ln, 1)[0])
+
+
 def growth(record: Record) -> float:
-    """Slope of ln sigma over the convolutions 1 ... depth - 1, in nats a layer: least squares (paper, Fig 5)."""
-    ln_std = record.array("ln_std")[:-1]
-    return float(np.polyfit(np.arange(1, len(ln_std) + 1), ln_std, 1)[0])
+    """`slope` of ln sigma over the convolutions 1 ... depth - 1."""
+    return slope(record.array("ln_std")[:-1])
 
 
 def activations_grow(init: Sequence[Record]) -> Verdict:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bnlib import meanfield, nets, probes, records
+from bnlib import claims, meanfield, nets, probes, records
 from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig
 from bnlib.figures import activations, gradients, style
 from bnlib.studies import DEPTHS
@@ -77,7 +77,7 @@ def outside(fig: go.Figure) -> list[str]:
 
 
 def test_growth_is_the_slope_over_the_convolutions(init):
-    ln = activations.over_seeds(activations.in_setting(init, "none", 56), "ln_std")
+    ln = activations.over_seeds(claims.in_paper_setting(init, "none", 56), "ln_std")
     ln[:, -1] = 1e3  # the logits are no convolution
     assert activations.growth(ln) == pytest.approx(np.full(3, 0.05))
 
@@ -107,7 +107,7 @@ def test_paired_leaves_out_everything_but_the_papers_networks(init):
 def test_by_layer_draws_the_mean_of_the_seeds(init, depth, quantity):
     fig = activations.by_layer(init, depth, quantity, theory_too=True)
     line = lines(fig, "without")[0]
-    expected = np.exp(activations.over_seeds(activations.in_setting(init, "none", depth), quantity).mean(0))
+    expected = np.exp(activations.over_seeds(claims.in_paper_setting(init, "none", depth), quantity).mean(0))
     assert list(line.x) == list(range(2, depth, 2))
     assert line.y == pytest.approx(expected[1:-1:2])
     assert len(lines(fig, "expected")) == 2
@@ -169,7 +169,7 @@ def test_histogram_counts_what_lies_outside():
 def test_along_draws_every_layer(init, measure):
     fig = gradients.along(init, measure, 110)
     assert lines(fig, "without")[0].y == pytest.approx(
-        gradients.at_layer(activations.in_setting(init, "none", 110)[:1], measure, 5)[0] * np.ones(109)
+        gradients.at_layer(claims.in_paper_setting(init, "none", 110)[:1], measure, 5)[0] * np.ones(109)
     )
     assert outside(fig) == []
 

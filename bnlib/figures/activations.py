@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import meanfield, sources
+from bnlib.claims import in_paper_setting, slope
 from bnlib.config import Init, ModelConfig, Norm
 from bnlib.figures.style import PAPER, SERIES, TEXT, Axis, band, curve, end_labels, figure, from_paper, label, readable, theory
 from bnlib.nets import layer_at
@@ -28,12 +29,6 @@ _TITLE = {"ln_std": "spread σ of a channel", "ln_mean": "mean |μ| of a channel
 _PAPER = (("bn", "circle"), ("none", "diamond"))  # its keys in the digitised figure, and their markers
 
 
-def in_setting(records: Sequence[Record], norm: str, depth: int) -> list[Record]:
-    """The records of the paper's residual network of this depth, with this normaliser. Raises RecordError where there is none."""
-    found = [record for record in records if record.config.model == ModelConfig(depth=depth, norm=norm)]  # type: ignore[arg-type]
-    return found or select(records, norm=norm, depth=depth, init="xavier", shortcut="projection", block="residual")
-
-
 def paired(records: Sequence[Record]) -> list[Record]:
     """The records of the paper's residual network at every depth, with BN and without."""
     return [record for norm in PAIR for record in select(records, norm=norm, init="xavier", shortcut="projection", block="residual")]
@@ -45,9 +40,8 @@ def over_seeds(records: Sequence[Record], quantity: str) -> Float[np.ndarray, "s
 
 
 def growth(ln: Float[np.ndarray, "seeds layer"]) -> Float[np.ndarray, " seeds"]:
-    """Growth of each seed in nats a layer: the least-squares slope over the convolutions."""
-    layers = np.arange(1, ln.shape[1])
-    return np.array([np.polyfit(layers, row, 1)[0] for row in ln[:, :-1]])
+    """Growth of each seed in nats a layer, over the convolutions."""
+    return np.array([slope(row[:-1]) for row in ln])
 
 
 def per_block(ln: Float[np.ndarray, "seeds layer"]) -> Float[np.ndarray, "seeds stage"]:
@@ -78,7 +72,7 @@ def by_layer(records: Sequence[Record], depth: int, quantity: str, theory_too: b
     """Fig 5: a quantity against the layer, with BN and without. Strong and with its band over channels, the convolutions that read the
     trunk; dots, the second convolutions of the blocks; apart, the logits.
     """
-    held = {norm: over_seeds(in_setting(records, norm, depth), quantity) for norm in PAIR}
+    held = {norm: over_seeds(in_paper_setting(records, norm, depth), quantity) for norm in PAIR}
     total = {norm: float(np.median(growth(ln))) * (depth - 2) for norm, ln in held.items()}
     title = f"{depth} layers: {_SYMBOL[quantity]} {change(total['none'])} without BN, {change(total['batch'])} with it"
     fig = figure(title, (LAYERS, Axis(_TITLE[quantity], 0.01, 1000, log=True)))
@@ -86,7 +80,7 @@ def by_layer(records: Sequence[Record], depth: int, quantity: str, theory_too: b
     x = first.astype(float)
     for norm, ln in held.items():
         series = SERIES[norm]
-        channels = over_seeds(in_setting(records, norm, depth), f"{quantity}_spread").mean(0)[first - 1]
+        channels = over_seeds(in_paper_setting(records, norm, depth), f"{quantity}_spread").mean(0)[first - 1]
         mean = ln.mean(0)
         band(fig, x, np.exp(mean[first - 1] - channels), np.exp(mean[first - 1] + channels), series.colour)
         curve(fig, x, np.exp(ln[:, first - 1]), series, geometric=True)
@@ -112,7 +106,9 @@ def by_layer(records: Sequence[Record], depth: int, quantity: str, theory_too: b
 def by_depth(records: Sequence[Record], place: int, quantity: str) -> go.Figure:
     """A quantity at the same place of networks of every depth: layer `place` of 110, and its like."""
     held = {
-        norm: np.stack([over_seeds(in_setting(records, norm, depth), quantity)[:, layer_at(depth, place) - 1] for depth in DEPTHS], axis=1)
+        norm: np.stack(
+            [over_seeds(in_paper_setting(records, norm, depth), quantity)[:, layer_at(depth, place) - 1] for depth in DEPTHS], axis=1
+        )
         for norm in PAIR
     }
     ratio = {norm: readable(np.exp(np.median(ln[:, -1] - ln[:, 0]))) for norm, ln in held.items()}
@@ -134,7 +130,7 @@ def growth_by_depth(records: Sequence[Record], within: bool) -> go.Figure:
     depths = [depth for depth in DEPTHS if depth >= 20] if within else list(DEPTHS)
     measured, wide = {}, {}
     for norm in PAIR:
-        measured[norm] = np.stack([_rate(over_seeds(in_setting(records, norm, depth), "ln_std"), within) for depth in depths], axis=1)
+        measured[norm] = np.stack([_rate(over_seeds(in_paper_setting(records, norm, depth), "ln_std"), within) for depth in depths], axis=1)
         parts = [expected(depth, norm).rms if norm == "none" else expected(depth, norm).std for depth in depths]
         wide[norm] = np.stack([_rate(np.append(part, np.nan)[None], within) for part in parts], axis=1)[0]
     median = np.median(measured["none"], axis=0)

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import sources
-from bnlib.claims import spread
-from bnlib.figures.activations import LAYERS, PAIR, in_setting
+from bnlib.claims import in_paper_setting, spread
+from bnlib.figures.activations import LAYERS, PAIR
 from bnlib.figures.style import (
     SEQUENTIAL,
     SERIES,
@@ -78,7 +78,7 @@ def histogram(records: Sequence[Record], depth: int, where: int, own: bool) -> g
     Strong, the mean shape over seeds at its typical width, the geometric mean; on its own scale each seed's shape faintly.
     """
     layer = layer_at(depth, where)
-    held = {norm: in_setting(records, norm, depth) for norm in PAIR}
+    held = {norm: in_paper_setting(records, norm, depth) for norm in PAIR}
     width = {norm: at_layer(held[norm], "gradient_std", layer) for norm in PAIR}
     typical = {norm: float(np.exp(np.log(width[norm]).mean())) for norm in PAIR}
     kurtosis = {norm: float(np.median(at_layer(held[norm], "gradient_kurtosis", layer))) for norm in PAIR}
@@ -120,7 +120,7 @@ def _outline(fig: go.Figure, density: Float[np.ndarray, " bins"], scale: float, 
 
 def along(records: Sequence[Record], measure: str, depth: int) -> go.Figure:
     """A measure of the kernel gradient's distribution at every layer; Hill's index with its standard error."""
-    held = {norm: in_setting(records, norm, depth) for norm in PAIR}
+    held = {norm: in_paper_setting(records, norm, depth) for norm in PAIR}
     median = {norm: float(np.median([record.array(measure) for record in held[norm]])) for norm in PAIR}
     name = {key: text for text, key in MEASURES.items()}[measure]
     title = f"{depth} layers: {name} {readable(median['none'])} without BN, {readable(median['batch'])} with it (medians)"
@@ -146,7 +146,7 @@ def along(records: Sequence[Record], measure: str, depth: int) -> go.Figure:
 
 def output_gradients(records: Sequence[Record], seed: int) -> go.Figure:
     """Fig 6: dL_b/dO_{b,j} of each image b and class j; the images sorted by their class, so that the true classes make a staircase."""
-    held = {norm: next(r for r in in_setting(records, norm, 110) if r.config.seed == seed) for norm in PAIR}
+    held = {norm: next(r for r in in_paper_setting(records, norm, 110) if r.config.seed == seed) for norm in PAIR}
     share = {norm: held[norm].measured["mean_row_energy"] for norm in PAIR}
     title = f"The same row for every image carries {share['none']:.0%} of the energy without BN, {share['batch']:.0%} with it"
     x, y = Axis("class j", -0.5, 9.5, ticks=(0, 3, 6, 9)), Axis("image b, sorted by class", 127.5, -0.5, ticks=(0, 32, 64, 96, 127))
@@ -162,7 +162,7 @@ def output_gradients(records: Sequence[Record], seed: int) -> go.Figure:
 
 def coherence(records: Sequence[Record], depth: int) -> go.Figure:
     """Table 1 at every layer: mean |d| over |mean d|, and what tossing a coin for each sign would give (thin)."""
-    held = {norm: in_setting(records, norm, depth) for norm in PAIR}
+    held = {norm: in_paper_setting(records, norm, depth) for norm in PAIR}
     median = {norm: float(np.median([record.array("coherence_ratio") for record in held[norm]])) for norm in PAIR}
     title = f"{depth} layers: adding up leaves 1/{readable(median['none'])} of the terms without BN, 1/{readable(median['batch'])} with BN"
     fig = figure(title, (LAYERS, Axis("a / b = mean |d| over |mean d|", 1, 1000, log=True)))
@@ -182,7 +182,7 @@ def table_1(records: Sequence[Record]) -> str:
     """Table 1 in Markdown: ours over the seeds, what random signs would give, and the paper's ratio as remembered."""
     rows = ["| layer | | a | b | a / b | random signs | the paper, remembered |", "|---|---|---|---|---|---|---|"]
     for (norm, layer), (_, _, remembered) in REMEMBERED.items():
-        held = in_setting(records, norm, 110)
+        held = in_paper_setting(records, norm, 110)
         a, b, random = (readable(np.median(at_layer(held, f"coherence_{part}", layer))) for part in ("a", "b", "random"))
         ratio = spread(at_layer(held, "coherence_ratio", layer), ".3g")
         rows.append(f"| {layer} | {SERIES[norm].label} | {a} | {b} | {ratio} | {random} | {remembered} |")
@@ -193,7 +193,7 @@ def by_normaliser(records: Sequence[Record]) -> str:
     """Markdown: what each normaliser subtracts, and a / b at layers 18, 54 and 90 of 110 (medians over seeds)."""
     rows = ["| normaliser | subtracts the mean of | layer 18 | layer 54 | layer 90 |", "|---|---|---|---|---|"]
     for norm, subtracts in SUBTRACTS.items():
-        held = in_setting(records, norm, 110)
+        held = in_paper_setting(records, norm, 110)
         ratios = " | ".join(readable(np.median(at_layer(held, "coherence_ratio", layer))) for layer in (18, 54, 90))
         rows.append(f"| {SERIES[norm].label} | {subtracts} | {ratios} |")
     return "\n".join(rows)
@@ -201,7 +201,7 @@ def by_normaliser(records: Sequence[Record]) -> str:
 
 def channel_matrix(records: Sequence[Record], seed: int, by_size: bool) -> go.Figure:
     """Fig 7: M_{i,o}, the size of the gradient from in-channel i to out-channel o at layer 45; each panel in units of its largest entry."""
-    held = {norm: next(r for r in in_setting(records, norm, 110) if r.config.seed == seed).array("channel_matrix") for norm in PAIR}
+    held = {norm: next(r for r in in_paper_setting(records, norm, 110) if r.config.seed == seed).array("channel_matrix") for norm in PAIR}
     shares, largest = ({norm: measure(M) for norm, M in held.items()} for measure in (leading_share, np.max))
     scale = readable(largest["none"] / largest["batch"])
     title = f"One pattern carries {shares['none']:.1%} of the energy without BN (scale {scale} times wider), {shares['batch']:.1%} with it"
@@ -230,7 +230,7 @@ def effective_rank(M: Float[np.ndarray, "i o"]) -> float:
 
 def left_out(records: Sequence[Record], depth: int) -> go.Figure:
     """What the k largest singular values of M leave out of its energy; thin, for the same entries in random places."""
-    held = {norm: [record.array("channel_matrix") for record in in_setting(records, norm, depth)] for norm in PAIR}
+    held = {norm: [record.array("channel_matrix") for record in in_paper_setting(records, norm, depth)] for norm in PAIR}
     rest = {norm: np.stack([_rest(M) for M in matrices]) for norm, matrices in held.items()}
     rng = np.random.default_rng(0)
     shuffled = {norm: np.stack([_rest(rng.permutation(M.ravel()).reshape(M.shape)) for M in matrices]) for norm, matrices in held.items()}
@@ -258,7 +258,7 @@ def power_law_table(records: Sequence[Record]) -> str:
     """The power law fitted to layer 55 in Markdown, a row a seed, and what fits better: R > 0 speaks for the power law."""
     rows = ["| | seed | α ± s.e. | tail | lognormal: R (p) | exponential: R (p) |", "|---|---|---|---|---|---|"]
     for norm in PAIR:
-        for record in in_setting(records, norm, 110):
+        for record in in_paper_setting(records, norm, 110):
             fit = {key.removeprefix("powerlaw_"): value for key, value in record.measured.items() if key.startswith("powerlaw_")}
             rivals = " | ".join(f"{fit[f'{other}_R']:.1f} ({readable(fit[f'{other}_p'])})" for other in ("lognormal", "exponential"))
             share = f"{fit['tail'] / 9216:.0%}"
