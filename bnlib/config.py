@@ -19,6 +19,8 @@ Init = Literal["xavier", "he", "torch"]
 Shortcut = Literal["projection", "pad"]
 Block = Literal["residual", "plain", "fixup", "skipinit"]
 Source = Literal["cifar10", "synthetic"]
+Schedule = Literal["steps", "constant", "plateau"]
+Precision = Literal["fp32", "tf32", "bf16"]
 AnySection = TypeVar("AnySection", bound="Section")
 
 
@@ -97,6 +99,40 @@ class DataConfig(Section):
     """The images a run sees."""
 
     source: Source = _help("the real CIFAR-10, or the synthetic set made on the spot", "cifar10")
+    train_size: int = _help("how many of the training images, from the first", 50_000)
+    test_size: int = _help("how many of the test images, from the first", 10_000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, "train_size", 1)
+        _at_least(self, "test_size", 1)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """Stochastic gradient descent as in the paper (Sec 1.2, which refers to He et al. 2016, Sec 4.2)."""
+
+    lr: float = _help("initial learning rate (He et al.; the paper's Fig 1)", 0.1)
+    epochs: int = _help("passes over the training images (the paper, as remembered)", 165)
+    steps: int = _help("updates to make instead, without a test; 0 for whole epochs", 0)
+    batch: int = _help("images in a mini-batch, the last of an epoch being what is left (He et al.; the paper's Fig 6)", 128)
+    momentum: float = _help("of SGD, not dampened (He et al.)", 0.9)
+    weight_decay: float = _help("on every parameter (He et al.)", 1e-4)
+    schedule: Schedule = _help("rate / 10 at 50 % and 75 % (the paper's Fig 1), never, or when the training loss stops falling", "steps")
+    augment: bool = _help("random crops of images padded by 4, and mirror images (He et al.)", True)
+    precision: Precision = _help("arithmetic of the network: fp32; tf32 in products, on a GPU; bf16 by autocast", "fp32")
+    threads: int = _help("processor threads, which decide the order of summation", 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("epochs", 1), ("steps", 0), ("batch", 1), ("threads", 1)):
+            _at_least(self, name, least)
+        if self.lr <= 0:
+            raise ConfigError(f"TrainConfig.lr is {self.lr}; it must be above zero")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"TrainConfig.momentum is {self.momentum}; it must be at least 0 and below 1")
+        if self.weight_decay < 0:
+            raise ConfigError(f"TrainConfig.weight_decay is {self.weight_decay}; it must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -150,6 +186,7 @@ class RunConfig:
     probe: ProbeConfig | None = None
     product: ProductConfig | None = None
     linear: LinearConfig | None = None
+    train: TrainConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The full configuration, defaults included, as stored in a record."""

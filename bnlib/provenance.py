@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 # The modules whose text decides a measured number.
-_NUMBERS = ("config", "data", "files", "nets", "probes", "matrices", "linear")
+_NUMBERS = ("config", "data", "files", "nets", "probes", "matrices", "linear", "train", "lines")
 
 
 @cache
@@ -42,7 +42,7 @@ def env() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("torch", "numpy", "scipy")},
         "cuda": torch.version.cuda,
-        "precision": "fp32 networks, fp64 matrices",
+        "precision": "networks as configured, fp32 if not; matrices fp64",
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "threads": torch.get_num_threads(),
     }

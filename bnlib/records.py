@@ -86,9 +86,13 @@ class Record:
             "status": self.status,
             "measured": self.measured,
         }
-        text = _render(content)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return f'{text[:-2]},\n "content_sha256": "{digest}"\n}}\n'.encode()
+        return _sealed(content)
+
+
+def _sealed(content: dict[str, Any]) -> bytes:
+    text = _render(content)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f'{text[:-2]},\n "content_sha256": "{digest}"\n}}\n'.encode()
 
 
 def new(config: RunConfig, measured: dict[str, Any], started: datetime.datetime, seconds: float, **facts: Any) -> Record:
@@ -162,7 +166,7 @@ def _parse(path: Path, text: bytes, content: Any) -> Record:
     dicts = ("config", "data", "code", "env", "hardware", "time", "measured")
     must(all(isinstance(content[key], dict) for key in dicts), f"{', '.join(dicts)} must each be an object")
     config = RunConfig.from_dict(content["config"])
-    must(content["config"] == config.to_dict(), "its configuration does not list every field: it was written by another version")
+    # A field that was added since has its default, which never changes: the id then still follows.
     must(content["run_id"] == config.run_id, f"run_id {content['run_id']} does not follow from its configuration ({config.run_id})")
     must(content["study"] == config.study == path.parent.name, f"belongs into the folder {config.study}")
     must(path.name == f"{config.run_id}.json", f"must be named {config.run_id}.json")
@@ -170,7 +174,8 @@ def _parse(path: Path, text: bytes, content: Any) -> Record:
     must(content["numerics"] == NUMERICS, f"made by numerics {content['numerics']!r}, now {NUMERICS}: remove it and measure again")
     fields = {key: content[key] for key in ("status", "measured", "data", "code", "env", "hardware", "time", "numerics")}
     record = Record(config=config, **fields)
-    must(record.to_bytes() == text, "its bytes are not those that were written: restore it, or remove it and measure again")
+    sealed = _sealed({key: content[key] for key in _KEYS[:-1]})
+    must(sealed == text, "its bytes are not those that were written: restore it, or remove it and measure again")
     if config.data is not None:
         expected = cifar.KNOWN.get(content["data"].get("fingerprint"))
         must(expected is not None and expected == content["data"].get("variant"), "measured on an unknown data set: it cannot be compared")

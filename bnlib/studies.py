@@ -2,54 +2,86 @@
 
 import datetime
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from bnlib import data, linear, matrices, nets, probes, records
-from bnlib.config import ConfigError, DataConfig, Init, LinearConfig, ModelConfig, Norm, ProbeConfig, ProductConfig, RunConfig
+from bnlib import data, linear, lines, matrices, nets, probes, records, train
+from bnlib.config import (
+    ConfigError,
+    DataConfig,
+    Init,
+    LinearConfig,
+    ModelConfig,
+    Norm,
+    ProbeConfig,
+    ProductConfig,
+    RunConfig,
+    TrainConfig,
+)
+from bnlib.records import Record
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+LADDER = tuple(float(f"{rate:.3g}") for rate in np.geomspace(1e-5, 10, 13))  # learning rates, half-decades
+NORMAL = {"batch": 0.1, "none": 1e-4, "last-features": 0.03}  # learning rates of the paper's normal schedules; the last as remembered
+FIG1 = (("batch", 0.1, 165), ("none", 1e-4, 2400), ("batch", 1e-4, 2400), ("batch", 0.003, 1320))  # normaliser, rate, epochs
 FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 DESCENDED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of factors that gradient descent is run on
 RATES = tuple(float(f"{rate:.3g}") for rate in np.geomspace(1e-4, 10, 21))  # four a decade
 
 Measure = Callable[[RunConfig, data.Dataset | None], dict[str, Any]]
+Refine = Callable[[Sequence[Record]], Iterable[RunConfig]]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A named grid of runs, most valuable first, and the function that measures one of them."""
+    """A named grid of runs, most valuable first.
+
+    `measure` measures one of them; without it, a run is trained. `refine` names the runs that the records of `runs` call for.
+    """
 
     name: str
     about: str
     runs: tuple[RunConfig, ...]
-    measure: Measure
+    measure: Measure | None = None
+    refine: Refine | None = None
 
     @property
     def needs_data(self) -> bool:
         """Whether its runs see images."""
         return any(run.data is not None for run in self.runs)
 
+    def planned(self, root: Path) -> list[RunConfig]:
+        """All runs, those included that the records below `root` call for."""
+        if self.refine is None:
+            return list(self.runs)
+        paths = [records.path_of(run, root) for run in self.runs]
+        return [*self.runs, *self.refine([records.load(path) for path in paths if path.exists()])]
+
     def missing(self, root: Path) -> list[RunConfig]:
-        """The runs without a record below `root`."""
-        return [run for run in self.runs if not records.path_of(run, root).exists()]
+        """The planned runs without a record below `root`."""
+        return [run for run in self.planned(root) if not records.path_of(run, root).exists()]
 
     def only(self, where: dict[str, Any]) -> "Study":
         """The study with just the runs whose settings match. Raises ConfigError on an unknown key, or where none is left."""
         known = sorted({key for run in self.runs for key in records.settings(run)} - {"study"})
         if unknown := sorted(set(where) - set(known)):
             raise ConfigError(f"study {self.name} has no setting {unknown[0]!r}; it has {', '.join(known)}")
-        kept = tuple(run for run in self.runs if all(records.settings(run).get(key) == value for key, value in where.items()))
-        if not kept:
+
+        def chosen(runs: Iterable[RunConfig]) -> tuple[RunConfig, ...]:
+            return tuple(run for run in runs if all(records.settings(run).get(key) == value for key, value in where.items()))
+
+        refine = self.refine
+        kept = chosen(self.runs)
+        if not kept and refine is None:
             values = {key: sorted({str(records.settings(run).get(key)) for run in self.runs}) for key in where}
             offered = "; ".join(f"{key}: {', '.join(options)}" for key, options in values.items())
             raise ConfigError(f"study {self.name} has no run with these settings together; it has {offered}")
-        return Study(self.name, self.about, kept, self.measure)
+        return replace(self, runs=kept, refine=refine and (lambda found: chosen(refine(found))))
 
 
 def get(name: str) -> Study:
@@ -59,11 +91,24 @@ def get(name: str) -> Study:
     return STUDIES[name]
 
 
-def measure(study: Study, run: RunConfig, dataset: data.Dataset | None, root: Path) -> Path:
-    """Measure one run of `study` and write its record below `root`."""
+def measure(
+    study: Study,
+    run: RunConfig,
+    dataset: data.Dataset | None,
+    root: Path,
+    callbacks: Iterable[train.Callback] = (),
+    resume: dict[str, Any] | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Measure one run of `study` and write its record below `root`. The last three arguments serve runs that train."""
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-    measured = study.measure(run, dataset)
-    return records.write(records.new(run, measured, started, time.perf_counter() - clock, data=dataset), root)
+    if study.measure is None:
+        result = train.train(run, dataset, callbacks, device, resume)
+        status, measured, seconds = result.status, result.measured, result.seconds
+    else:
+        status, measured = "completed", study.measure(run, dataset)
+        seconds = time.perf_counter() - clock
+    return records.write(records.new(run, measured, started, seconds, data=dataset, status=status), root)
 
 
 def _init_runs() -> Iterator[RunConfig]:
@@ -139,6 +184,64 @@ def _measure_laboratory(run: RunConfig, dataset: data.Dataset | None) -> dict[st
     }
 
 
+def _steps_runs() -> Iterator[RunConfig]:
+    """The normal schedules at every depth, the deepest first; then BN at the paper's other rates."""
+    for depth, seed, (norm, lr) in product(reversed(DEPTHS), range(5), NORMAL.items()):
+        yield RunConfig("steps", seed, ModelConfig(depth=depth, norm=norm), DataConfig(), train=TrainConfig(lr=lr))  # type: ignore[arg-type]
+    for seed, lr in product(range(5), (1e-4, 0.003)):
+        yield RunConfig("steps", seed, ModelConfig(), DataConfig(), train=TrainConfig(lr=lr))
+
+
+def _divergence_runs() -> Iterator[RunConfig]:
+    for seed, norm in product(range(5), ("none", "batch")):
+        yield RunConfig("divergence", seed, ModelConfig(norm=norm), DataConfig(), train=TrainConfig(lr=NORMAL[norm]))  # type: ignore[arg-type]
+
+
+def _cell(study: str, seed: int, depth: int, norm: str, setting: TrainConfig) -> RunConfig:
+    return RunConfig(study, seed, ModelConfig(depth=depth, norm=norm), DataConfig(), train=setting)  # type: ignore[arg-type]
+
+
+def _max_lr_runs() -> Iterator[RunConfig]:
+    """The whole map with one seed; depth 32 first, since `fig1-small` takes its rates from there."""
+    for depth, norm, lr in product((32, 110, 8, 20, 56, 14, 44), ("none", "batch"), LADDER):
+        yield _cell("max-lr", 0, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
+
+
+def largest_that_trains(found: Iterable[Record]) -> float | None:
+    """The largest learning rate among these runs with one that trains; survival is not monotone, so smaller ones may not."""
+    rates = [r.config.train.lr for r in found if r.config.train and train.outcome(r.status, r.measured["step_loss"]) == "trains"]
+    return max(rates, default=None)
+
+
+def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
+    """Two more seeds within two stops of the edge, wherever the first seed's row is complete."""
+    rows: dict[tuple[int, str], list[Record]] = {}
+    for record in found:
+        assert record.config.model is not None
+        rows.setdefault((record.config.model.depth, record.config.model.norm), []).append(record)
+    for (depth, norm), row in rows.items():
+        edge = largest_that_trains(row)
+        if len(row) == len(LADDER) and edge is not None:
+            place = LADDER.index(edge)
+            for lr, seed in product(LADDER[max(0, place - 2) : place + 3], (1, 2)):
+                yield _cell("max-lr", seed, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
+
+
+def _fig1_runs(study: str, equal_epochs: int | None, seeds: int) -> Iterator[RunConfig]:
+    for seed, (norm, lr, epochs) in product(range(seeds), FIG1):
+        yield _cell(study, seed, 110, norm, TrainConfig(lr=lr, epochs=equal_epochs or epochs))
+
+
+def _fig1_plateau_runs() -> Iterator[RunConfig]:
+    for seed, (norm, lr), schedule in product(range(2), (("batch", 0.1), ("none", 0.01)), ("plateau", "steps")):
+        yield _cell("fig1-plateau", seed, 20, norm, TrainConfig(lr=lr, schedule=schedule))  # type: ignore[arg-type]
+
+
+def _map_runs() -> Iterator[RunConfig]:
+    for seed, depth, lr, norm in product(range(3), DEPTHS, LADDER, ("none", "batch")):
+        yield _cell("map", seed, depth, norm, TrainConfig(lr=lr, epochs=10, schedule="constant"))
+
+
 STUDIES = {
     study.name: study
     for study in (
@@ -148,5 +251,12 @@ STUDIES = {
             "propagation", "a batch sent through M such matrices, re-standardised or not", tuple(_propagation_runs()), _measure_propagation
         ),
         Study("laboratory", "gradient descent on M such matrices, re-standardised or not", tuple(_laboratory_runs()), _measure_laboratory),
+        Study("steps", "the loss along the gradients of mini-batches 1, 4 and 7", tuple(_steps_runs()), lines.of_first_mini_batches),
+        Study("divergence", "channel moments along the first update of ResNet-110", tuple(_divergence_runs()), lines.of_first_update),
+        Study("max-lr", "100 updates at every depth and learning rate", tuple(_max_lr_runs()), refine=_refine_max_lr),
+        Study("fig1", "the paper's Fig 1: ResNet-110, four settings", tuple(_fig1_runs("fig1", None, 5))),
+        Study("fig1-165", "the four settings of Fig 1, 165 epochs each", tuple(_fig1_runs("fig1-165", 165, 2))),
+        Study("fig1-plateau", "ResNet-20, the rate divided when learning slows, or at fixed times", tuple(_fig1_plateau_runs())),
+        Study("map", "10 epochs at every depth and learning rate", tuple(_map_runs())),
     )
 }

@@ -19,7 +19,9 @@ from bnlib.config import (
     ProbeConfig,
     ProductConfig,
     RunConfig,
+    Schedule,
     Shortcut,
+    TrainConfig,
 )
 
 
@@ -47,25 +49,49 @@ runs = st.builds(
     data=st.none() | st.builds(DataConfig, source=st.sampled_from(("cifar10", "synthetic"))),
     probe=st.none() | st.builds(ProbeConfig, batch=st.integers(2, 512), full=st.booleans(), powerlaw=st.booleans()),
     product=st.none() | st.builds(ProductConfig, M=st.integers(1, 64), N=st.integers(1, 1000)),
+    train=st.none()
+    | st.builds(
+        TrainConfig,
+        lr=st.floats(1e-6, 100),
+        epochs=st.integers(1, 3000),
+        steps=st.integers(0, 500),
+        batch=st.integers(1, 512),
+        schedule=st.sampled_from(get_args(Schedule)),
+        augment=st.booleans(),
+        threads=st.integers(1, 8),
+    ),
     linear=st.none() | st.builds(LinearConfig, restandardise=st.booleans(), batch=st.integers(2, 512), steps=st.integers(1, 5000)),
 )
 
 
 def test_defaults_never_change():
-    kinds = (ModelConfig, DataConfig, ProbeConfig, ProductConfig, LinearConfig)
+    kinds = (ModelConfig, DataConfig, ProbeConfig, ProductConfig, LinearConfig, TrainConfig)
     defaults = {kind.__name__: dataclasses.asdict(kind()) for kind in kinds}
     assert defaults == {
         "ModelConfig": {"depth": 110, "norm": "batch", "init": "xavier", "shortcut": "projection", "block": "residual"},
-        "DataConfig": {"source": "cifar10"},
+        "DataConfig": {"source": "cifar10", "train_size": 50_000, "test_size": 10_000},
         "ProbeConfig": {"batch": 128, "full": True, "powerlaw": False},
         "ProductConfig": {"M": 1, "N": 1000},
         "LinearConfig": {"restandardise": False, "batch": 256, "steps": 1000},
+        "TrainConfig": {
+            "lr": 0.1,
+            "epochs": 165,
+            "steps": 0,
+            "batch": 128,
+            "momentum": 0.9,
+            "weight_decay": 1e-4,
+            "schedule": "steps",
+            "augment": True,
+            "precision": "fp32",
+            "threads": 1,
+        },
     }
 
 
 def test_run_ids_never_change():
     assert RunConfig("init", 0, ModelConfig(depth=20), DataConfig(), ProbeConfig()).run_id == "9d07c1f80468"
     assert RunConfig("spectra", 3, product=ProductConfig(M=5)).run_id == "b6b685760b88"
+    assert RunConfig("fig1", 1, ModelConfig(), DataConfig(), train=TrainConfig(lr=0.003, epochs=1320)).run_id == "805f5f386bef"
 
 
 @given(runs)
@@ -103,6 +129,15 @@ def test_depth_is_six_n_plus_two(depth: int):
         (lambda: LinearConfig(steps=0), "steps is 0; it must be at least 1"),
         (lambda: ProbeConfig(full="False"), "full is 'False'; it must be of type bool"),
         (lambda: ProbeConfig(batch=1), "at least 2"),
+        (lambda: DataConfig(train_size=0), "train_size is 0; it must be at least 1"),
+        (lambda: TrainConfig(lr=0.0), "lr is 0.0; it must be above zero"),
+        (lambda: TrainConfig(lr=-0.1), "lr is -0.1; it must be above zero"),
+        (lambda: TrainConfig(lr=float("nan")), "lr is nan; it must be a finite float"),
+        (lambda: TrainConfig(lr=float("inf")), "lr is inf; it must be a finite float"),
+        (lambda: TrainConfig(epochs=0), "epochs is 0; it must be at least 1"),
+        (lambda: TrainConfig(momentum=1.0), "at least 0 and below 1"),
+        (lambda: TrainConfig(weight_decay=-1e-4), "at least 0"),
+        (lambda: TrainConfig(precision="fp16"), "must be one of fp32, tf32, bf16"),
         (lambda: RunConfig.from_dict({"study": "init", "seed": 0, "modle": {}}), "no section 'modle'"),
         (lambda: RunConfig.from_dict({"study": "init", "seed": 0, "model": {"dpeth": 8}}), "no field 'dpeth'"),
         (lambda: RunConfig.from_dict({"study": "init"}), "needs a study"),

@@ -1,0 +1,260 @@
+"""The training loop against a plain one, its divergence, and its resumption."""
+
+import io
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from bnlib import data, nets, train
+from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+
+IMAGES = data.synthetic(100, 30)
+SMALL = DataConfig("synthetic", 100, 30)
+
+
+def run(norm: str = "batch", block: str = "residual", seed: int = 0, images: DataConfig = SMALL, **setting: Any) -> RunConfig:
+    model = ModelConfig(depth=8, norm=norm, block=block)
+    return RunConfig("fig1", seed, model, images, train=TrainConfig(**{"lr": 0.1, "epochs": 4, "batch": 32, **setting}))
+
+
+def without_times(result: train.Result) -> tuple[str, dict[str, Any]]:
+    return result.status, {name: value for name, value in result.measured.items() if name != "seconds"}
+
+
+@pytest.mark.parametrize(("norm", "block"), [("batch", "residual"), ("none", "fixup")])
+def test_it_does_what_a_plain_loop_does(norm: str, block: str):
+    config = run(norm, block, augment=False, lr=0.01)
+    measured = train.train(config, IMAGES).measured
+    net = nets.build(config.model, 0).to(memory_format=torch.channels_last)  # rounding grows a hundredfold an epoch
+    slow = [p for p in net.parameters() if block == "fixup" and p.ndim < 2]
+    fast = [p for p in net.parameters() if not (block == "fixup" and p.ndim < 2)]
+    x = (IMAGES.x_train.float() / 255 - IMAGES.mean[:, None, None]) / IMAGES.std[:, None, None]
+    x_test = (IMAGES.x_test.float() / 255 - IMAGES.mean[:, None, None]) / IMAGES.std[:, None, None]
+    x, x_test = (part.contiguous(memory_format=torch.channels_last) for part in (x, x_test))
+    momentum: dict[Any, torch.Tensor] = {}
+    for epoch, lr in enumerate([0.01, 0.01, 0.001, 0.0001]):
+        order = torch.randperm(100, generator=torch.Generator().manual_seed(train._stream(0, 2, epoch)))
+        total = right = norms = 0.0
+        for chosen in (order[:32], order[32:64], order[64:96], order[96:]):
+            logits = net(x[chosen])
+            loss = F.cross_entropy(logits, IMAGES.y_train[chosen])
+            net.zero_grad()
+            loss.backward()
+            norms += sum(p.grad.square().sum().item() for p in net.parameters()) ** 0.5
+            with torch.no_grad():
+                for p in net.parameters():
+                    step = p.grad + 1e-4 * p
+                    momentum[p] = 0.9 * momentum[p] + step if p in momentum else step
+                    p -= (lr / 10 if any(p is q for q in slow) else lr) * momentum[p]
+            total += loss.item() * len(chosen)
+            right += (logits.argmax(1) == IMAGES.y_train[chosen]).sum().item()
+        net.eval()
+        with torch.no_grad():
+            logits = net(x_test)
+        net.train()
+        row = {
+            "epoch": epoch + 1,
+            "lr": lr,
+            "train_loss": total / 100,
+            "train_acc": right / 100,
+            "gradient_norm": norms / 4,
+            "test_loss": F.cross_entropy(logits, IMAGES.y_test).item(),
+            "test_acc": (logits.argmax(1) == IMAGES.y_test).float().mean().item(),
+        }
+        for name, value in row.items():
+            assert measured[name][epoch] == pytest.approx(value, rel=1e-3), name
+    assert measured["steps"] == 16
+    assert fast
+
+
+class StopAfter:
+    """Keeps the bytes of the state after some update, and stops."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.saved = step, io.BytesIO()
+
+    def __call__(self, trainer: train.Trainer) -> None:
+        if trainer.step == self.step:
+            torch.save(trainer.state_dict(), self.saved)
+            raise train.Stopped
+
+
+def resumed(config: RunConfig, step: int) -> train.Result:
+    stop = StopAfter(step)
+    with pytest.raises(train.Stopped):
+        train.train(config, IMAGES, [stop])
+    stop.saved.seek(0)
+    return train.train(config, IMAGES, resume=torch.load(stop.saved, weights_only=True))
+
+
+@pytest.mark.parametrize("schedule", ["steps", "plateau"])
+def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(schedule: str):
+    config = run(schedule=schedule)
+    whole = without_times(train.train(config, IMAGES))
+    assert whole[0] == "completed"
+    for step in range(1, 16):
+        assert without_times(resumed(config, step)) == whole
+
+
+def test_a_state_of_another_run_is_refused():
+    state = train.Trainer(run(), IMAGES).state_dict()
+    with pytest.raises(ConfigError, match="another run"):
+        train.train(run(seed=1), IMAGES, resume=state)
+
+
+def test_the_seed_decides_everything():
+    one, same, other = (without_times(train.train(run(seed=seed, epochs=1), IMAGES)) for seed in (3, 3, 4))
+    assert one == same
+    assert one != other
+
+
+def test_neither_the_global_random_state_nor_the_threads_are_touched():
+    torch.manual_seed(5)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    train.train(run(epochs=1, threads=2), IMAGES)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_every_image_is_seen_once_an_epoch_the_last_partial_batch_too():
+    trainer = train.Trainer(run(), IMAGES)
+    batches = list(trainer.order())
+    assert [len(chosen) for chosen in batches] == [32, 32, 32, 4]
+    assert sorted(torch.cat(batches).tolist()) == list(range(100))
+    trainer.step = 4
+    assert not torch.equal(torch.cat(list(trainer.order())), torch.cat(batches))
+
+
+def test_only_the_first_images_are_used():
+    trainer = train.Trainer(run(images=DataConfig("synthetic", 40, 20)), IMAGES)
+    assert torch.equal(trainer.x, IMAGES.x_train[:40])
+    assert torch.equal(trainer.y_test, IMAGES.y_test[:20])
+    with pytest.raises(ConfigError, match="101 images are asked for; the data set has 100"):
+        train.Trainer(run(images=DataConfig("synthetic", 101, 30)), IMAGES)
+
+
+@given(st.integers(1, 10_000), st.data())
+def test_the_rate_falls_tenfold_at_half_and_at_three_quarters(steps: int, choice: st.DataObject):
+    step = choice.draw(st.integers(0, steps - 1))
+    expected = 1.0 if step < steps / 2 else 0.1 if step < 3 * steps / 4 else 0.01
+    assert train._factor("steps", step, steps) == pytest.approx(expected)
+    assert train._factor("constant", step, steps) == 1
+
+
+def test_the_plateau_schedule_divides_the_rate_once_the_loss_stops_falling():
+    measured = train.train(run(schedule="plateau", lr=1e-12, epochs=14, augment=False, batch=100), IMAGES).measured
+    assert measured["lr"] == pytest.approx([1e-12] * 12 + [1e-13] * 2)
+
+
+def test_divergence_ends_a_run_and_keeps_what_was_measured():
+    result = train.train(run("none", lr=1e6), IMAGES)
+    step = int(result.status.removeprefix("diverged@"))
+    losses = result.measured["step_loss"]
+    assert result.measured["steps"] == step == len(losses) - 1
+    assert losses[-1] > 1e3 * max(1, losses[0]) or not math.isfinite(losses[-1])
+    assert all(loss <= 1e3 * max(1, losses[0]) for loss in losses[:-1])
+    assert result.measured["above_1e3"] <= step
+    assert result.measured["epoch"] == [step / 4]
+    assert math.isnan(result.measured["test_acc"][-1])
+    assert result.measured["train_loss"][-1] == pytest.approx(np.mean(losses[:step]), rel=1e-6)
+
+
+def test_divergence_in_a_later_epoch_keeps_the_whole_epochs():
+    class Blow:
+        def __call__(self, trainer: train.Trainer) -> None:
+            if trainer.step == 6:
+                with torch.no_grad():
+                    trainer.net.linear.weight.fill_(math.inf)
+
+    result = train.train(run(), IMAGES, [Blow()])
+    assert result.status == "diverged@6"
+    assert result.measured["epoch"] == [1.0, 1.5]
+    assert math.isnan(result.measured["test_loss"][1])
+    assert math.isfinite(result.measured["test_loss"][0])
+
+
+@pytest.mark.parametrize("start", [math.nan, math.inf])
+def test_a_net_that_starts_without_a_finite_loss_has_diverged_at_once(start: float):
+    trainer = train.Trainer(run(), IMAGES)
+    with torch.no_grad():
+        trainer.net.linear.bias.fill_(start)
+    assert trainer.finish([]).status == "diverged@0"
+
+
+def test_the_limit_scales_with_the_first_loss_above_one():
+    def diverges(first: float, loss: float) -> bool:
+        trainer = train.Trainer(run(), IMAGES)
+        trainer.seen[:2, 0] = torch.tensor([first, loss])
+        trainer.step = 2
+        trainer._look()
+        return trainer.diverged == 1
+
+    assert diverges(0.1, 1001) and not diverges(0.1, 999)
+    assert diverges(50, 50_001) and not diverges(50, 49_999)
+
+
+def test_a_run_of_steps_makes_them_and_is_not_tested():
+    result = train.train(run(steps=6), IMAGES)
+    assert set(result.measured) == {"initial_loss", "step_loss", "steps", "above_1e3"}
+    assert len(result.measured["step_loss"]) == result.measured["steps"] == 6
+    longer = train.train(run(steps=9, schedule="constant"), IMAGES).measured["step_loss"]
+    assert longer[:3] == result.measured["step_loss"][:3]
+
+
+def test_bf16_differs_from_fp32_but_not_by_much():
+    exact, rough = (train.train(run(precision=name, epochs=1), IMAGES).measured["step_loss"] for name in ("fp32", "bf16"))
+    assert rough != exact
+    assert rough == pytest.approx(exact, rel=0.1)
+
+
+def test_tf32_is_refused_without_a_gpu():
+    with pytest.raises(ConfigError, match="needs a GPU; choose fp32 or bf16"):
+        train.train(run(precision="tf32"), IMAGES)
+
+
+def test_a_run_without_a_section_it_needs_is_refused():
+    with pytest.raises(ConfigError, match="this one has model, data, probe"):
+        train.train(RunConfig("init", 0, ModelConfig(), DataConfig(), ProbeConfig()), IMAGES)
+
+
+def test_callbacks_see_each_update_once_and_each_test():
+    seen = []
+    train.train(run(epochs=2), IMAGES, [lambda trainer: seen.append((trainer.step, len(trainer.rows["test_acc"])))])
+    assert seen == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 1), (7, 1), (8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("status", "losses", "name"),
+    [
+        ("diverged@3", [1.0] * 4, "diverged"),
+        ("completed", [2.0] * 100, "trains"),
+        ("completed", [9.0] * 80 + [2.1] * 20, "trains"),
+        ("completed", [2.303] * 100, "dead"),
+        ("completed", [2.303, 2.5] * 50, "slow"),
+        ("completed", [60.0] * 100, "slow"),
+        ("completed", [1.0] * 80 + [2.25] * 20, "slow"),
+    ],
+)
+def test_outcomes(status: str, losses: list[float], name: str):
+    assert train.outcome(status, losses) == name
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 29))
+def test_the_test_averages_over_images_not_batches(count: int):
+    trainer = train.Trainer(run(images=replace(SMALL, test_size=count)), IMAGES)
+    loss, acc = trainer.test()
+    one_by_one = train.Trainer(run(images=replace(SMALL, test_size=count)), IMAGES)
+    one_by_one.net.eval()
+    with torch.no_grad():
+        logits = torch.cat([one_by_one.net(one_by_one._ready(x[None])) for x in one_by_one.x_test])
+    assert loss == pytest.approx(F.cross_entropy(logits, one_by_one.y_test).item(), rel=1e-4)
+    assert acc == pytest.approx((logits.argmax(1) == one_by_one.y_test).float().mean().item())
+    assert trainer.net.training
