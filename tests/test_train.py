@@ -196,8 +196,10 @@ def test_the_limit_scales_with_the_first_loss_above_one():
         trainer._look()
         return trainer.diverged == 1
 
-    assert diverges(0.1, 1001) and not diverges(0.1, 999)
-    assert diverges(50, 50_001) and not diverges(50, 49_999)
+    assert diverges(0.1, 1001)
+    assert not diverges(0.1, 999)
+    assert diverges(50, 50_001)
+    assert not diverges(50, 49_999)
 
 
 def test_a_run_of_steps_makes_them_and_is_not_tested():
