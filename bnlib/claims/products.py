@@ -1,126 +1,14 @@
-"""Records in, verdicts out: what each claim of the paper came to. A verdict is computed, never typed.
-
-Every threshold was fixed, with its reason, before the committed records were measured, though not in ignorance: trial
-measurements of the same quantities came before, and those of the laboratory were chosen on other seeds.
-"""
+"""Random products and the deep linear network (studies `spectra`, `propagation`, `laboratory`)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from bnlib.claims.verdict import Verdict, decide, spread
 from bnlib.linear import CONVERGED
 from bnlib.matrices import FussCatalan, lyapunov_exponents
 from bnlib.records import Record, select
-
-Word = Literal["reproduced", "partly", "not reproduced"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a claim says, in our words; what it came to; and the numbers that decided it."""
-
-    claim: str
-    word: Word
-    because: str
-
-    def markdown(self) -> str:
-        """The verdict as a page shows it: the claim, what it came to, and the numbers."""
-        return f"> **Verdict: {self.word}.** {self.claim} {self.because[0].upper()}{self.because[1:]}."
-
-
-def decide(*holds: Bool[np.ndarray, " seeds"]) -> Word:
-    """*Reproduced* if every part of a claim holds on every one of at least three seeds, *not reproduced* if none does on any."""
-    if min(len(part) for part in holds) < 3:
-        raise ValueError("a verdict needs at least three seeds")
-    parts = [bool(part.all()) for part in holds]
-    return "reproduced" if all(parts) else "partly" if any(part.any() for part in holds) else "not reproduced"
-
-
-def spread(values: Sequence[float] | Float[np.ndarray, " n"], form: str = ".3g") -> str:
-    """Such as "2.1 (1.8 to 2.6)": the median over seeds, and the range."""
-    low, mid, high = (format(float(x), form) for x in (np.min(values), np.median(values), np.max(values)))
-    return f"{mid} ({low} to {high})"
-
-
-def in_paper_setting(records: Sequence[Record], norm: str, depth: int = 110) -> list[Record]:
-    """The record of each seed of the paper's residual network of this depth, with this normaliser."""
-    return select(records, norm=norm, depth=depth, init="xavier", shortcut="projection", block="residual")
-
-
-def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], float]) -> Float[np.ndarray, " seeds"]:
-    """`measure` of each seed's record in the paper's setting."""
-    return np.array([measure(record) for record in in_paper_setting(records, norm)])
-
-
-def slope(ln: Float[np.ndarray, " layer"]) -> float:
-    """Growth of a logarithm over the convolutions 1, 2, ..., in nats a layer: least squares (paper, Fig 5)."""
-    return float(np.polyfit(np.arange(1, len(ln) + 1), ln, 1)[0])
-
-
-def growth(record: Record) -> float:
-    """`slope` of ln sigma over the convolutions 1 ... depth - 1."""
-    return slope(record.array("ln_std")[:-1])
-
-
-def activations_grow(init: Sequence[Record]) -> Verdict:
-    """Fig 5. Growth is tenfold or more without BN; with BN sigma stays within a factor of ten over all layers.
-
-    A factor of ten, because the paper's own points span 70 without BN and 2.5 with it.
-    """
-    tenfold = np.log(10)
-    grown = per_seed(init, "none", lambda r: 108 * growth(r))
-    held = per_seed(init, "batch", lambda r: float(np.ptp(r.array("ln_std")[:-1])))
-    return Verdict(
-        "Without BN the spread of activations grows with every layer; BN resets it.",
-        decide(grown > tenfold, held < tenfold),
-        f"over 108 layers σ grows by a factor of {spread(np.exp(grown), '.0f')} without BN; with BN it stays within a factor of "
-        f"{spread(np.exp(held), '.1f')}",
-    )
-
-
-def gradients_are_heavy_tailed(init: Sequence[Record]) -> Verdict:
-    """Fig 2, layer 55. Without BN the entries are at least ten times as large, and their kurtosis above 6, against below 4 with BN.
-
-    The paper shows "almost two orders of magnitude", kurtosis 6.1 or more without and 3.1 with BN.
-    """
-    size = {norm: per_seed(init, norm, lambda r: r.array("gradient_std")[54]) for norm in ("none", "batch")}
-    kurtosis = {norm: per_seed(init, norm, lambda r: r.array("gradient_kurtosis")[54]) for norm in ("none", "batch")}
-    ratio = size["none"] / size["batch"]
-    return Verdict(
-        "Without BN gradients are larger and heavier-tailed.",
-        decide(ratio > 10, kurtosis["none"] > 6, kurtosis["batch"] < 4),
-        f"at layer 55 they are {spread(ratio, '.0f')} times as large without BN, with kurtosis {spread(kurtosis['none'], '.1f')} "
-        f"against {spread(kurtosis['batch'], '.1f')} with BN (a Gaussian has 3)",
-    )
-
-
-def gradients_ignore_the_input(init: Sequence[Record]) -> Verdict:
-    """Table 1. a / b at layers 18, 54, 90: below 10 without BN, at least ten times that with BN.
-
-    The paper (from memory) reports about 2 without and about 100 with BN; 10 lies between in the logarithm.
-    """
-    at = np.array([18, 54, 90]) - 1
-    ratio = {norm: np.array([r.array("coherence_ratio")[at] for r in in_paper_setting(init, norm)]) for norm in ("none", "batch")}
-    shown = {norm: " / ".join(f"{x:.3g}" for x in np.median(ratio[norm], axis=0)) for norm in ratio}
-    return Verdict(
-        "Without BN the terms of a gradient share their sign over images and positions, so it hardly depends on the input.",
-        decide(np.all(ratio["none"] < 10, axis=1), np.all(ratio["batch"] > 10 * ratio["none"], axis=1)),
-        f"at layers 18 / 54 / 90 the mean size of a term is {shown['none']} times the size of their mean without BN, and {shown['batch']} "
-        "times with it (medians of seeds)",
-    )
-
-
-def one_class_takes_all(init: Sequence[Record]) -> Verdict:
-    """Fig 6. Without BN at least 90 % of the images are assigned one class; with BN at most half are."""
-    share = {norm: per_seed(init, norm, lambda r: r.measured["one_class"]) for norm in ("none", "batch")}
-    return Verdict(
-        "Without BN an untrained network assigns almost every image the same class.",
-        decide(share["none"] >= 0.9, share["batch"] <= 0.5),
-        f"the most frequent class takes {spread(share['none'], '.0%')} of the batch without BN and {spread(share['batch'], '.0%')} with it",
-    )
 
 
 def of_product(records: Sequence[Record], measure: Callable[[Record], float], **where: int | bool) -> Float[np.ndarray, " seeds"]:

@@ -1,0 +1,77 @@
+"""Networks at initialisation: activations and gradients (study `init`)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from bnlib.claims.verdict import Verdict, decide, in_paper_setting, per_seed, spread
+from bnlib.records import Record
+
+
+def slope(ln: Float[np.ndarray, " layer"]) -> float:
+    """Growth of a logarithm over the convolutions 1, 2, ..., in nats a layer: least squares (paper, Fig 5)."""
+    return float(np.polyfit(np.arange(1, len(ln) + 1), ln, 1)[0])
+
+
+def growth(record: Record) -> float:
+    """`slope` of ln sigma over the convolutions 1 ... depth - 1."""
+    return slope(record.array("ln_std")[:-1])
+
+
+def activations_grow(init: Sequence[Record]) -> Verdict:
+    """Fig 5. Growth is tenfold or more without BN; with BN sigma stays within a factor of ten over all layers.
+
+    A factor of ten, because the paper's own points span 70 without BN and 2.5 with it.
+    """
+    tenfold = np.log(10)
+    grown = per_seed(init, "none", lambda r: 108 * growth(r))
+    held = per_seed(init, "batch", lambda r: float(np.ptp(r.array("ln_std")[:-1])))
+    return Verdict(
+        "Without BN the spread of activations grows with every layer; BN resets it.",
+        decide(grown > tenfold, held < tenfold),
+        f"over 108 layers σ grows by a factor of {spread(np.exp(grown), '.0f')} without BN; with BN it stays within a factor of "
+        f"{spread(np.exp(held), '.1f')}",
+    )
+
+
+def gradients_are_heavy_tailed(init: Sequence[Record]) -> Verdict:
+    """Fig 2, layer 55. Without BN the entries are at least ten times as large, and their kurtosis above 6, against below 4 with BN.
+
+    The paper shows "almost two orders of magnitude", kurtosis 6.1 or more without and 3.1 with BN.
+    """
+    size = {norm: per_seed(init, norm, lambda r: r.array("gradient_std")[54]) for norm in ("none", "batch")}
+    kurtosis = {norm: per_seed(init, norm, lambda r: r.array("gradient_kurtosis")[54]) for norm in ("none", "batch")}
+    ratio = size["none"] / size["batch"]
+    return Verdict(
+        "Without BN gradients are larger and heavier-tailed.",
+        decide(ratio > 10, kurtosis["none"] > 6, kurtosis["batch"] < 4),
+        f"at layer 55 they are {spread(ratio, '.0f')} times as large without BN, with kurtosis {spread(kurtosis['none'], '.1f')} "
+        f"against {spread(kurtosis['batch'], '.1f')} with BN (a Gaussian has 3)",
+    )
+
+
+def gradients_ignore_the_input(init: Sequence[Record]) -> Verdict:
+    """Table 1. a / b at layers 18, 54, 90: below 10 without BN, at least ten times that with BN.
+
+    The paper (from memory) reports about 2 without and about 100 with BN; 10 lies between in the logarithm.
+    """
+    at = np.array([18, 54, 90]) - 1
+    ratio = {norm: np.array([r.array("coherence_ratio")[at] for r in in_paper_setting(init, norm)]) for norm in ("none", "batch")}
+    shown = {norm: " / ".join(f"{x:.3g}" for x in np.median(ratio[norm], axis=0)) for norm in ratio}
+    return Verdict(
+        "Without BN the terms of a gradient share their sign over images and positions, so it hardly depends on the input.",
+        decide(np.all(ratio["none"] < 10, axis=1), np.all(ratio["batch"] > 10 * ratio["none"], axis=1)),
+        f"at layers 18 / 54 / 90 the mean size of a term is {shown['none']} times the size of their mean without BN, and {shown['batch']} "
+        "times with it (medians of seeds)",
+    )
+
+
+def one_class_takes_all(init: Sequence[Record]) -> Verdict:
+    """Fig 6. Without BN at least 90 % of the images are assigned one class; with BN at most half are."""
+    share = {norm: per_seed(init, norm, lambda r: r.measured["one_class"]) for norm in ("none", "batch")}
+    return Verdict(
+        "Without BN an untrained network assigns almost every image the same class.",
+        decide(share["none"] >= 0.9, share["batch"] <= 0.5),
+        f"the most frequent class takes {spread(share['none'], '.0%')} of the batch without BN and {spread(share['batch'], '.0%')} with it",
+    )
