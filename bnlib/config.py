@@ -21,6 +21,7 @@ Block = Literal["residual", "plain", "fixup", "skipinit"]
 Source = Literal["cifar10", "synthetic"]
 Schedule = Literal["steps", "constant", "plateau"]
 Precision = Literal["fp32", "tf32", "bf16"]
+Engine = Literal["eager", "graph", "compiled"]
 AnySection = TypeVar("AnySection", bound="Section")
 
 
@@ -122,6 +123,7 @@ class TrainConfig(Section):
     augment: bool = _help("random crops of images padded by 4, and mirror images (He et al.)", True)
     precision: Precision = _help("arithmetic of the network: fp32; tf32 in products, on a GPU; bf16 by autocast", "fp32")
     threads: int = _help("processor threads, which decide the order of summation", 1)
+    engine: Engine = _help("on a GPU: operations launched one by one; a whole update as a CUDA graph; the same, compiled by block", "eager")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -155,18 +155,24 @@ def batch(dataset: Dataset, seed: int, size: int) -> tuple[Float[Tensor, "size 3
     return dataset.standardise(dataset.x_train[chosen]), dataset.y_train[chosen]
 
 
-def augment(x: UInt8[Tensor, "batch 3 32 32"], generator: torch.Generator) -> UInt8[Tensor, "batch 3 32 32"]:
-    """Each image padded by 4 black pixels, cropped to 32 x 32 at a random place and mirrored at random (He et al. 2016, Sec 4.2).
+def augment(x: UInt8[Tensor, "batch 3 32 32"], moves: Int64[Tensor, "batch 3"]) -> UInt8[Tensor, "batch 3 32 32"]:
+    """Each image padded by 4 black pixels, cropped to 32 x 32 at (top, left), and mirrored where the third number is 1.
 
-    One gather for the whole mini-batch, on the device of `x` and `generator`.
+    One gather for the whole mini-batch, on the device of `x` and `moves` (He et al. 2016, Sec 4.2).
     """
     count, device = len(x), x.device
-    top, left = torch.randint(0, 9, (2, count, 1), generator=generator, device=device)
-    mirrored = torch.randint(0, 2, (count, 1), generator=generator, device=device) == 1
+    top, left, mirrored = moves[:, :, None].unbind(1)
     pixels = torch.arange(32, device=device)
-    rows, columns = top + pixels, left + torch.where(mirrored, pixels.flip(0), pixels)
+    rows, columns = top + pixels, left + torch.where(mirrored == 1, pixels.flip(0), pixels)
     image, channel = torch.arange(count, device=device)[:, None, None, None], torch.arange(3, device=device)[:, None, None]
     return F.pad(x, (4, 4, 4, 4))[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def random_moves(count: int, generator: torch.Generator) -> Int64[Tensor, "count 3"]:
+    """What `augment` does to each of `count` images: any of the 9 x 9 places, and a mirror image or none, all as likely."""
+    place = torch.randint(0, 9, (2, count, 1), generator=generator)
+    mirrored = torch.randint(0, 2, (count, 1), generator=generator)
+    return torch.cat([*place, mirrored], dim=1)
 
 
 def synthetic(train: int = 50_000, test: int = 10_000) -> Dataset:

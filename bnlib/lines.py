@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from bnlib import data
 from bnlib.config import RunConfig
+from bnlib.device import arithmetic
 from bnlib.nets import ResNet, layer_at
-from bnlib.train import Trainer, arithmetic
+from bnlib.train import Trainer
 
 # 1, 2 ... 9 in each decade: so an update at any power of ten is also seen at 10, 20 ... 100 % of its way.
 SIZES = (*(float(f"{k}e{power}") for power in range(-5, 0) for k in range(1, 10)), 1.0)
@@ -59,13 +60,10 @@ def of_first_mini_batches(run: RunConfig, dataset: data.Dataset | None) -> dict[
     lines = []
     with arithmetic(run.train):
         trainer = Trainer(run, dataset)
-        for number, chosen in enumerate(trainer.order(), start=1):
-            x, y = trainer.mini_batch(chosen)
+        for number in range(1, MINI_BATCHES[-1] + 1):
             if number in MINI_BATCHES:
-                lines.append(along_gradient(trainer.net, x, y, SIZES))
-            if number == MINI_BATCHES[-1]:
-                break
-            trainer.update(x, y)
+                lines.append(along_gradient(trainer.net, *trainer.mini_batch(), SIZES))
+            trainer.advance()
     columns = {key: [line[key] for line in lines] for key in ("loss", "gradient_norm")}
     return {"mini_batch": MINI_BATCHES, "step": lines[0]["step"], **columns}
 
@@ -78,9 +76,8 @@ def of_first_update(run: RunConfig, dataset: data.Dataset | None) -> dict[str, A
     assert run.train is not None
     with arithmetic(run.train):
         trainer = Trainer(run, dataset)
-        x, y = trainer.mini_batch(next(trainer.order()))
         layers = [layer_at(trainer.net.config.depth, layer) for layer in LAYERS]
-        line = along_gradient(trainer.net, x, y, SIZES, layers)
+        line = along_gradient(trainer.net, *trainer.mini_batch(), SIZES, layers)
     rounded = {key: [[float(f"{v:.4g}") for v in row] for row in line[key]] for key in line if key.startswith(("mean_", "variance_"))}
     return line | rounded
 

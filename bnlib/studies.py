@@ -207,9 +207,15 @@ def _max_lr_runs() -> Iterator[RunConfig]:
         yield _cell("max-lr", 0, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
 
 
+def outcome(record: Record) -> str:
+    """`train.outcome` of a run of few steps."""
+    losses, spread = record.array("step_loss"), record.array("logit_spread")
+    return train.outcome(record.status, list(losses), float(spread))
+
+
 def largest_that_trains(found: Iterable[Record]) -> float | None:
     """The largest learning rate among these runs with one that trains; survival is not monotone, so smaller ones may not."""
-    rates = [r.config.train.lr for r in found if r.config.train and train.outcome(r.status, r.measured["step_loss"]) == "trains"]
+    rates = [r.config.train.lr for r in found if r.config.train and outcome(r) == "trains"]
     return max(rates, default=None)
 
 

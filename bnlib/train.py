@@ -1,23 +1,25 @@
 """Stochastic gradient descent on a CIFAR ResNet by the paper's protocol (Sec 1.2, which follows He et al. 2016, Sec 4.2).
 
-The images lie on the device as bytes; a mini-batch is gathered, augmented and standardised there. One seed decides all: the
-weights, the order of the images and their augmentation. A `Trainer` can be saved after any update and resumed, bit for bit.
+The images lie on the device as bytes, and so does the plan of an epoch: which images each update takes, how they are moved, and
+its learning rate. An update needs nothing of the host, so that a GPU can replay it as one graph. One seed decides all: weights,
+order and augmentation. A `Trainer` can be saved after any update and resumed, bit for bit.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from bnlib import data, nets
-from bnlib.config import ConfigError, RunConfig, TrainConfig
+from bnlib.config import ConfigError, RunConfig
+from bnlib.device import Alarm, Graphs, arithmetic, check_precision, compiled, on_stream
 
 DIVERGED = 1e3  # times max(1, initial loss); the paper's limit is 1e3 itself, which an unnormalised net may exceed at the start
 KEPT = 300  # updates whose mini-batch loss is kept one by one, from the first
@@ -53,10 +55,12 @@ def train(
     Each callback is called with the Trainer after every update, at the end of an epoch after the test. Raises ConfigError where
     `run` has no model, data or train section, and whatever a callback raises.
     """
-    trainer = Trainer(run, dataset, device)
-    if resume is not None:
-        trainer.load_state_dict(resume)
-    with arithmetic(trainer.setting):
+    if run.train is None:
+        raise ConfigError(f"a run that trains needs a section train; this one has {', '.join(run.sections())}")
+    with arithmetic(run.train), on_stream(device):
+        trainer = Trainer(run, dataset, device)
+        if resume is not None:
+            trainer.load_state_dict(resume)
         return trainer.finish(list(callbacks))
 
 
@@ -74,6 +78,7 @@ class Trainer:
 
     initial_loss    of the first mini-batch, before any update
     step_loss       of each of the first 300 mini-batches, before its update
+    logit_spread    standard deviation of the logits over the images of the last mini-batch, mean over the classes
     steps           updates made
     above_1e3       number of updates after which a mini-batch's loss first exceeded 1e3, the paper's absolute limit; None if never
     """
@@ -82,29 +87,45 @@ class Trainer:
         if run.model is None or run.data is None or run.train is None:
             raise ConfigError(f"a run that trains needs the sections model, data and train; this one has {', '.join(run.sections())}")
         self.run, self.setting, self.device = run, run.train, torch.device(device)
-        _check_precision(self.setting.precision, self.device)
-        dataset = (dataset or data.load(run.data)).to(self.device)
-        self.x, self.y = (_first(part, run.data.train_size) for part in (dataset.x_train, dataset.y_train))
-        self.x_test, self.y_test = (_first(part, run.data.test_size) for part in (dataset.x_test, dataset.y_test))
-        self.dataset = dataset
-        self.net = nets.build(run.model, run.seed).to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        groups = nets.parameter_groups(self.net, self.setting.lr, self.setting.weight_decay)
-        self.optimiser = torch.optim.SGD(groups, momentum=self.setting.momentum, fused=self.device.type == "cuda")
-        self.share = [group["lr"] / self.setting.lr for group in groups]  # Fixup and SkipInit have a slower group
-        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.1, patience=PATIENCE)
-        self.generator = torch.Generator(self.device).manual_seed(_stream(run.seed, 1))
-        self.step = 0
+        check_precision(self.setting.precision, self.device)
+        self.dataset = (dataset or data.load(run.data)).to(self.device)
+        self.x, self.y = (_first(part, run.data.train_size) for part in (self.dataset.x_train, self.dataset.y_train))
+        self.x_test, self.y_test = (_first(part, run.data.test_size) for part in (self.dataset.x_test, self.dataset.y_test))
         self.steps_per_epoch = -(-len(self.y) // self.setting.batch)
         self.steps = self.setting.steps or self.setting.epochs * self.steps_per_epoch
+
+        self.net = nets.build(run.model, run.seed).to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.forward = compiled(self.net) if self.setting.engine == "compiled" else self.net
+        groups = nets.parameter_groups(self.net, self.setting.lr, self.setting.weight_decay)
+        self.shares = [group["lr"] / self.setting.lr for group in groups]  # Fixup and SkipInit have a slower group
+        if self.device.type == "cuda":  # a graph reads its rate from the device
+            groups = [group | {"lr": torch.tensor(group["lr"], device=self.device)} for group in groups]
+        self.optimiser = torch.optim.SGD(groups, momentum=self.setting.momentum, fused=self.device.type == "cuda")
+        for weight in self.net.parameters():  # 0.9 x 0 + g is g: so the first update is like all others
+            self.optimiser.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        stand_in = torch.optim.SGD([torch.zeros(())], lr=self.setting.lr)  # holds the rate of the "plateau" schedule
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(stand_in, factor=0.1, patience=PATIENCE)
+
+        self.step = self.read = 0
+        self.planned = -1
         self.rows: dict[str, list[Any]] = {name: [] for name in _ROWS}
         self.step_loss: list[float] = []
         self.above_1e3: int | None = None
         self.diverged: int | None = None
-        # Of each update in this epoch: loss, right answers, gradient norm. Read only now and then: reading waits for the device.
-        self.seen = torch.zeros(self.steps_per_epoch, 3, dtype=torch.float64, device=self.device)
-        self.read = 0
         self.seconds = self.epoch_began = 0.0  # of training; a resumed run goes on counting
         self.clock = time.perf_counter()
+
+        length, size = self.steps_per_epoch, self.setting.batch
+        self.order = torch.zeros(length, size, dtype=torch.int64, device=self.device)
+        self.moves = torch.zeros(length, size, 3, dtype=torch.int64, device=self.device)
+        self.rates = torch.zeros(length, dtype=torch.float64, device=self.device)
+        self.at = torch.zeros(1, dtype=torch.int64, device=self.device)  # the epoch's next update
+        self.seen = torch.zeros(length, 4, dtype=torch.float64, device=self.device)  # loss, right answers, gradient norm, logit spread
+        self.limit = torch.full((), math.inf, dtype=torch.float64, device=self.device)
+        self.alarm = Alarm(self.device)
+        self.look_every = 1 if self.device.type == "cpu" else 50  # reading `seen` waits for the device, the alarm does not
+        on_gpu = self.device.type == "cuda" and self.setting.engine != "eager"
+        self.graphs = Graphs(self._update, self._changed_by_an_update) if on_gpu else None
 
     @property
     def epoch(self) -> float:
@@ -112,86 +133,106 @@ class Trainer:
         return self.step / self.steps_per_epoch
 
     @property
-    def lr(self) -> float:
-        """The learning rate of the next update."""
-        if self.setting.schedule == "plateau":
-            return float(self.optimiser.param_groups[0]["lr"])
-        return self.setting.lr * _factor(self.setting.schedule, self.step, self.steps)
+    def count(self) -> int:
+        """Images in the next mini-batch: the last of an epoch has what is left."""
+        return min(self.setting.batch, len(self.y) - self.step % self.steps_per_epoch * self.setting.batch)
 
     def finish(self, callbacks: list[Callback]) -> Result:
         """Make the updates that remain."""
         self.clock = time.perf_counter()
-        every = 1 if self.device.type == "cpu" else 50
         while self.step < self.steps and self.diverged is None:
-            for chosen in self.order():
-                self.update(*self.mini_batch(chosen))
-                ended = self.step % self.steps_per_epoch == 0 or self.step == self.steps
-                if ended or self.step % every == 0:
-                    self._look()
-                if self.diverged is not None:
-                    break
+            self.advance()
+            ended = self.step % self.steps_per_epoch == 0 or self.step == self.steps
+            due = self.step % self.look_every == 0
+            if ended or self.step == 1 or (due and (self.look_every == 1 or self.alarm.raised())):
+                self._look()
+            if self.diverged is None:
                 if ended and not self.setting.steps:
                     self._end_epoch(*self.test())
                 for callback in callbacks:
                     callback(self)
-                if self.step == self.steps:
-                    break
         if self.diverged is not None and not self.setting.steps:
             self._end_epoch(math.nan, math.nan)
         return self.result()
 
-    def result(self) -> Result:
-        """What was measured so far."""
-        measured: dict[str, Any] = {name: list(row) for name, row in self.rows.items()} if not self.setting.steps else {}
-        measured |= {
-            "initial_loss": self.step_loss[0] if self.step_loss else math.nan,
-            "step_loss": list(self.step_loss),
-            "steps": self.step,
-            "above_1e3": self.above_1e3,
-        }
-        return Result("completed" if self.diverged is None else f"diverged@{self.diverged}", measured, self._tick())
+    def advance(self) -> None:
+        """Make the next update."""
+        self._plan()
+        if self.graphs is not None:
+            self.graphs(self.count)
+        else:
+            self._update(self.count)
+        self.step += 1
 
-    def order(self) -> Iterator[Tensor]:
-        """The mini-batches that remain of this epoch, as indices of training images."""
+    def _plan(self) -> None:
+        """Draw the order and the moves of the present epoch, and find its learning rates."""
         epoch, done = divmod(self.step, self.steps_per_epoch)
-        generator = torch.Generator().manual_seed(_stream(self.run.seed, 2, epoch))
-        order = torch.randperm(len(self.y), generator=generator).to(self.device)
-        yield from torch.split(order, self.setting.batch)[done:]
+        if epoch == self.planned:
+            return
+        order = torch.randperm(len(self.y), generator=torch.Generator().manual_seed(_stream(self.run.seed, 2, epoch)))
+        generator = torch.Generator().manual_seed(_stream(self.run.seed, 1, epoch))
+        moves = torch.cat([data.random_moves(len(part), generator) for part in torch.split(order, self.setting.batch)])
+        self.order.flatten()[: len(order)] = order.to(self.device)
+        self.moves.flatten(0, 1)[: len(order)] = moves.to(self.device)
+        rates = [self._rate(epoch * self.steps_per_epoch + k) for k in range(self.steps_per_epoch)]
+        self.rates.copy_(torch.tensor(rates, dtype=torch.float64))
+        self.at.fill_(done)
+        self.planned = epoch
 
-    def mini_batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """These training images, augmented and standardised, and their labels."""
+    def _rate(self, step: int) -> float:
+        if self.setting.schedule == "plateau":
+            return float(self.plateau.optimizer.param_groups[0]["lr"])
+        return self.setting.lr * _factor(self.setting.schedule, step, self.steps)
+
+    def mini_batch(self, count: int | None = None) -> tuple[Float[Tensor, "batch 3 32 32"], Int64[Tensor, " batch"]]:
+        """The images of the next update, moved and standardised, and their labels."""
+        self._plan()
+        count = count or self.count
+        chosen = self.order.index_select(0, self.at)[0, :count]
         x = self.x[chosen]
         if self.setting.augment:
-            x = data.augment(x, self.generator)
+            x = data.augment(x, self.moves.index_select(0, self.at)[0, :count])
         return self._ready(x), self.y[chosen]
 
-    def _ready(self, x: Tensor) -> Tensor:
+    def _ready(self, x: UInt8[Tensor, "batch 3 32 32"]) -> Float[Tensor, "batch 3 32 32"]:
         return self.dataset.standardise(x).contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.precision == "bf16")
+        # Without its cache, which would hold on to tensors of a graph.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.precision == "bf16", cache_enabled=False)
 
-    def update(self, x: Tensor, y: Tensor) -> None:
-        """One step of gradient descent on the mini-batch x, y."""
-        if self.setting.schedule != "plateau":
-            for group, share in zip(self.optimiser.param_groups, self.share, strict=True):
-                group["lr"] = self.lr * share
+    def _update(self, count: int) -> None:
+        """One step of gradient descent on the next mini-batch, of `count` images: on a GPU, without a word from the host."""
+        rate = self.rates.index_select(0, self.at)[0]
+        for group, share in zip(self.optimiser.param_groups, self.shares, strict=True):
+            if self.device.type == "cuda":
+                group["lr"].copy_(rate * share)
+            else:
+                group["lr"] = rate.item() * share
+        x, y = self.mini_batch(count)
         with self._autocast():
-            logits = self.net(x)
+            logits = self.forward(x)
             loss = F.cross_entropy(logits, y)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            norm = torch.stack([p.grad.norm() for p in self.net.parameters() if p.grad is not None]).norm()
+            norm = torch.stack(torch._foreach_norm([p.grad for p in self.net.parameters() if p.grad is not None])).norm()
             right = (logits.argmax(1) == y).sum()
-            self.seen[self.step % self.steps_per_epoch] = torch.stack([loss.detach().double(), right.double(), norm.double()])
+            spread = logits.float().std(0, correction=0).mean()
+            row = torch.stack([part.double() for part in (loss, right, norm, spread)])
+            self.seen.index_copy_(0, self.at, row[None])
+            self.alarm.update(~(row[0] <= self.limit))  # so also where it is not a number
         self.optimiser.step()
-        self.step += 1
+        self.at += 1
+
+    def _changed_by_an_update(self) -> list[Tensor]:
+        momenta = [state["momentum_buffer"] for state in self.optimiser.state.values()]
+        return [*self.net.parameters(), *self.net.buffers(), *momenta, self.seen, self.at, self.alarm.flag]
 
     def _look(self) -> None:
         """Read the losses since the last look, and find the update, if any, before which the loss had left all bounds."""
         start = (self.step - 1) // self.steps_per_epoch * self.steps_per_epoch
-        losses = self.seen[self.read - start if self.read > start else 0 : self.step - start, 0].tolist()
+        losses = self.seen[max(self.read - start, 0) : self.step - start, 0].tolist()
         for step, loss in enumerate(losses, start=self.step - len(losses)):
             if step < KEPT:
                 self.step_loss.append(loss)
@@ -201,14 +242,16 @@ class Trainer:
                 self.step = self.diverged = step
                 break
         self.read = self.step
+        self.limit.fill_(DIVERGED * max(1.0, self.step_loss[0]))
 
     def test(self) -> tuple[float, float]:
         """Mean cross-entropy and share of right answers over the test images, in evaluation mode."""
         self.net.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         right = torch.zeros((), dtype=torch.int64, device=self.device)
+        size = 500 if self.device.type == "cpu" else 2500
         with torch.no_grad(), self._autocast():
-            for x, y in zip(torch.split(self.x_test, 500), torch.split(self.y_test, 500), strict=True):
+            for x, y in zip(torch.split(self.x_test, size), torch.split(self.y_test, size), strict=True):
                 logits = self.net(self._ready(x))
                 loss += F.cross_entropy(logits, y, reduction="sum").double()
                 right += (logits.argmax(1) == y).sum()
@@ -220,11 +263,11 @@ class Trainer:
         counts = torch.full((made,), float(self.setting.batch), dtype=torch.float64)
         if made == self.steps_per_epoch:
             counts[-1] = len(self.y) - (made - 1) * self.setting.batch
-        loss, right, norm = self.seen[:made].cpu().unbind(1)
+        loss, right, norm, _ = self.seen[:made].cpu().unbind(1)
         images = counts.sum().item() or math.nan
         row = {
             "epoch": self.epoch,
-            "lr": float(self.optimiser.param_groups[0]["lr"]),
+            "lr": self._rate(max(self.step - 1, 0)),
             "train_loss": (loss * counts).sum().item() / images,
             "train_acc": right.sum().item() / images,
             "test_loss": test_loss,
@@ -235,8 +278,20 @@ class Trainer:
         self.epoch_began = self.seconds
         for name in _ROWS:
             self.rows[name].append(row[name])
-        if self.setting.schedule == "plateau":
-            self.plateau.step(row["train_loss"])
+        self.plateau.step(row["train_loss"])
+
+    def result(self) -> Result:
+        """What was measured so far."""
+        measured: dict[str, Any] = {} if self.setting.steps else {name: list(row) for name, row in self.rows.items()}
+        last = (self.step - 1) % self.steps_per_epoch
+        measured |= {
+            "initial_loss": self.step_loss[0] if self.step_loss else math.nan,
+            "step_loss": list(self.step_loss),
+            "logit_spread": self.seen[last, 3].item() if self.step else math.nan,
+            "steps": self.step,
+            "above_1e3": self.above_1e3,
+        }
+        return Result("completed" if self.diverged is None else f"diverged@{self.diverged}", measured, self._tick())
 
     def _tick(self) -> float:
         now = time.perf_counter()
@@ -244,14 +299,14 @@ class Trainer:
         return self.seconds
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides how the run goes on, after any update."""
+        """All that decides how the run goes on, after any update; order and augmentation follow from the seed and the epoch."""
         self._tick()
         return {
             "run": self.run.to_dict(),
             "net": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "momentum": [self.optimiser.state[weight]["momentum_buffer"] for weight in self.net.parameters()],
             "plateau": self.plateau.state_dict(),
-            "generator": self.generator.get_state(),
+            "plateau_lr": self.plateau.optimizer.param_groups[0]["lr"],
             "seen": self.seen,
             **{name: getattr(self, name) for name in _STATE},
         }
@@ -261,32 +316,35 @@ class Trainer:
         if state["run"] != self.run.to_dict():
             raise ConfigError(f"the state is that of another run than {self.run.run_id}")
         self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for weight, momentum in zip(self.net.parameters(), state["momentum"], strict=True):
+            self.optimiser.state[weight]["momentum_buffer"].copy_(momentum)
         self.plateau.load_state_dict(state["plateau"])
-        self.generator.set_state(state["generator"].cpu())
+        self.plateau.optimizer.param_groups[0]["lr"] = state["plateau_lr"]
         self.seen.copy_(state["seen"])
         for name in _STATE:
             setattr(self, name, state[name])
+        if self.step_loss:
+            self.limit.fill_(DIVERGED * max(1.0, self.step_loss[0]))
 
 
 _ROWS = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "gradient_norm", "seconds")
 _STATE = ("step", "read", "rows", "step_loss", "above_1e3", "diverged", "seconds", "epoch_began")
 
 
-def outcome(status: str, step_loss: list[float]) -> str:
-    """How a short run went, by its last 20 mini-batch losses: "diverged", "dead", "trains" or "slow".
+def outcome(status: str, step_loss: list[float], logit_spread: float) -> str:
+    """How a short run went: "diverged", "dead", "trains" or "slow".
 
     diverged   the run's status says so
-    trains     their mean is below 2.2
-    dead       they stay at ln 10, what a net says that knows nothing: mean within 0.05 of it, standard deviation below 0.03
+    trains     the mean of its last 20 mini-batch losses is below 2.2
+    dead       that mean is within 0.05 of ln 10, and the net says the same of every image: the logits' spread is below 0.01
     slow       none of these
     """
     if status.startswith("diverged"):
         return "diverged"
-    last = np.array(step_loss[-WINDOW:])
-    if last.mean() < 2.2:
+    last = float(np.mean(step_loss[-WINDOW:]))
+    if last < 2.2:
         return "trains"
-    return "dead" if abs(last.mean() - math.log(10)) < 0.05 and last.std() < 0.03 else "slow"
+    return "dead" if abs(last - math.log(10)) < 0.05 and logit_spread < 0.01 else "slow"
 
 
 def _factor(schedule: str, step: int, steps: int) -> float:
@@ -303,21 +361,3 @@ def _first(part: Tensor, count: int) -> Tensor:
     if count > len(part):
         raise ConfigError(f"{count} images are asked for; the data set has {len(part)}")
     return part[:count]
-
-
-def _check_precision(precision: str, device: torch.device) -> None:
-    if precision == "tf32" and device.type != "cuda":
-        raise ConfigError("precision tf32 needs a GPU; choose fp32 or bf16")
-
-
-@contextmanager
-def arithmetic(setting: TrainConfig) -> Iterator[None]:
-    """Threads and precision as the run asks for them, and afterwards as they were."""
-    threads, tf32 = torch.get_num_threads(), (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-    torch.set_num_threads(setting.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setting.precision == "tf32"
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32

@@ -84,6 +84,7 @@ def test_defaults_never_change():
             "augment": True,
             "precision": "fp32",
             "threads": 1,
+            "engine": "eager",
         },
     }
 

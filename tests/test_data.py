@@ -521,7 +521,7 @@ def shifted(image: np.ndarray, down: int, right: int, mirrored: bool) -> np.ndar
 
 def test_augmentation_is_a_shift_and_a_mirror_of_each_image():
     x = data.from_images(some_images(3)).x_train
-    out = data.augment(x, torch.Generator().manual_seed(1))
+    out = data.augment(x, data.random_moves(len(x), torch.Generator().manual_seed(1)))
     assert out.dtype == torch.uint8
     for image, result in zip(x.numpy(), out.numpy(), strict=True):
         moves = [(d, r, m) for d in range(-4, 5) for r in range(-4, 5) for m in (False, True)]
@@ -532,7 +532,7 @@ def test_augmentation_draws_every_move_as_often():
     moves = np.zeros((9, 9, 2), int)
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     image[0, :, 16, 8] = 1  # off the middle, so that a mirrored one is told apart
-    out = data.augment(image.expand(16_200, 3, 32, 32), torch.Generator().manual_seed(0))
+    out = data.augment(image.expand(16_200, 3, 32, 32), data.random_moves(16_200, torch.Generator().manual_seed(0)))
     where = out[:, 0].flatten(1).int().argmax(1)
     rows, columns = where // 32, where % 32
     mirrored = columns > 15
@@ -543,9 +543,9 @@ def test_augmentation_draws_every_move_as_often():
 
 def test_augmentation_depends_on_its_generator_alone():
     x, before = data.from_images(some_images(50)).x_train, torch.get_rng_state()
-    one, two, other = (data.augment(x, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    one, two, other = (data.random_moves(len(x), torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
     generator = torch.Generator().manual_seed(5)
-    assert not torch.equal(data.augment(x, generator), data.augment(x, generator)), "each call draws anew"
+    assert not torch.equal(data.random_moves(50, generator), data.random_moves(50, generator)), "each call draws anew"

@@ -2,6 +2,7 @@
 
 import io
 import math
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from bnlib import data, nets, train
 from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+from bnlib.device import Alarm, Graphs, arithmetic
 
 IMAGES = data.synthetic(100, 30)
 SMALL = DataConfig("synthetic", 100, 30)
@@ -125,11 +127,29 @@ def test_neither_the_global_random_state_nor_the_threads_are_touched():
 
 def test_every_image_is_seen_once_an_epoch_the_last_partial_batch_too():
     trainer = train.Trainer(run(), IMAGES)
-    batches = list(trainer.order())
-    assert [len(chosen) for chosen in batches] == [32, 32, 32, 4]
-    assert sorted(torch.cat(batches).tolist()) == list(range(100))
-    trainer.step = 4
-    assert not torch.equal(torch.cat(list(trainer.order())), torch.cat(batches))
+    orders = []
+    for epoch in range(2):
+        sizes = []
+        for _ in range(4):
+            assert len(trainer.mini_batch()[1]) == trainer.count
+            sizes.append(trainer.count)
+            trainer.advance()
+        assert sizes == [32, 32, 32, 4]
+        orders.append(trainer.order.flatten()[:100].tolist())
+        assert sorted(orders[epoch]) == list(range(100))
+    assert orders[0] != orders[1]
+
+
+def test_looking_at_the_next_mini_batch_changes_nothing():
+    plain, curious = train.Trainer(run(), IMAGES), train.Trainer(run(), IMAGES)
+    for _ in range(6):
+        x, _ = curious.mini_batch()
+        again, _ = curious.mini_batch()
+        assert torch.equal(x, again)
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        plain.advance()
+        curious.advance()
+    assert all(torch.equal(p, q) for p, q in zip(plain.net.parameters(), curious.net.parameters(), strict=True))
 
 
 def test_only_the_first_images_are_used():
@@ -204,7 +224,7 @@ def test_the_limit_scales_with_the_first_loss_above_one():
 
 def test_a_run_of_steps_makes_them_and_is_not_tested():
     result = train.train(run(steps=6), IMAGES)
-    assert set(result.measured) == {"initial_loss", "step_loss", "steps", "above_1e3"}
+    assert set(result.measured) == {"initial_loss", "step_loss", "logit_spread", "steps", "above_1e3"}
     assert len(result.measured["step_loss"]) == result.measured["steps"] == 6
     longer = train.train(run(steps=9, schedule="constant"), IMAGES).measured["step_loss"]
     assert longer[:3] == result.measured["step_loss"][:3]
@@ -222,7 +242,7 @@ def test_tf32_is_refused_without_a_gpu():
 
 
 def test_a_run_without_a_section_it_needs_is_refused():
-    with pytest.raises(ConfigError, match="this one has model, data, probe"):
+    with pytest.raises(ConfigError, match="a section train; this one has model, data, probe"):
         train.train(RunConfig("init", 0, ModelConfig(), DataConfig(), ProbeConfig()), IMAGES)
 
 
@@ -233,19 +253,141 @@ def test_callbacks_see_each_update_once_and_each_test():
 
 
 @pytest.mark.parametrize(
-    ("status", "losses", "name"),
+    ("status", "losses", "spread", "name"),
     [
-        ("diverged@3", [1.0] * 4, "diverged"),
-        ("completed", [2.0] * 100, "trains"),
-        ("completed", [9.0] * 80 + [2.1] * 20, "trains"),
-        ("completed", [2.303] * 100, "dead"),
-        ("completed", [2.303, 2.5] * 50, "slow"),
-        ("completed", [60.0] * 100, "slow"),
-        ("completed", [1.0] * 80 + [2.25] * 20, "slow"),
+        ("diverged@3", [1.0] * 4, 9.0, "diverged"),
+        ("completed", [2.0] * 100, 0.5, "trains"),
+        ("completed", [9.0] * 80 + [2.1] * 20, 0.5, "trains"),
+        ("completed", [2.303] * 100, 0.0, "dead"),
+        ("completed", [2.303] * 100, 0.5, "slow"),
+        ("completed", [60.0] * 100, 0.0, "slow"),
+        ("completed", [1.0] * 80 + [2.25] * 20, 0.5, "slow"),
     ],
 )
-def test_outcomes(status: str, losses: list[float], name: str):
-    assert train.outcome(status, losses) == name
+def test_outcomes(status: str, losses: list[float], spread: float, name: str):
+    assert train.outcome(status, losses, spread) == name
+
+
+def test_the_spread_of_the_logits_is_zero_in_a_net_that_says_the_same_of_every_image():
+    class Silence:
+        def __call__(self, trainer: train.Trainer) -> None:
+            with torch.no_grad():
+                trainer.net.linear.weight.zero_()
+
+    assert train.train(run(steps=5), IMAGES).measured["logit_spread"] > 0.05
+    assert train.train(run(steps=5), IMAGES, [Silence()]).measured["logit_spread"] == 0
+
+
+def test_a_late_look_names_the_same_update_and_keeps_the_same_curves():
+    """As on a GPU, where the losses are read now and then: what the net did after its divergence leaves no trace."""
+    config = run("none", lr=1e6, epochs=40)
+    at_once = without_times(train.train(config, IMAGES))
+    trainer = train.Trainer(config, IMAGES)
+    trainer.look_every = 3
+    made = []
+    assert without_times(trainer.finish([lambda t: made.append(t.step)])) == at_once
+    assert trainer.step == int(at_once[0].removeprefix("diverged@"))
+    trainer = train.Trainer(run(), IMAGES)
+    trainer.look_every = 7
+    assert without_times(trainer.finish([])) == without_times(train.train(run(), IMAGES))
+
+
+def test_the_alarm_answers_without_waiting_and_stays_up():
+    alarm = Alarm(torch.device("cpu"))
+    assert not alarm.raised()
+    alarm.update(torch.tensor(True))
+    assert not alarm.raised(), "the answer may be one question old"
+    alarm.update(torch.tensor(False))
+    assert alarm.raised()
+
+
+class FakeGraph:
+    """A graph as the host sees it: what is called while capturing happens only at each replay."""
+
+    capturing: "FakeGraph | None" = None
+
+    def __init__(self) -> None:
+        self.captured: list[Any] = []
+
+    def __enter__(self) -> None:
+        FakeGraph.capturing = self
+
+    def __exit__(self, *error: object) -> None:
+        FakeGraph.capturing = None
+
+    def replay(self) -> None:
+        for call in self.captured:
+            call()
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch):
+    class Stream:
+        def synchronize(self) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **how: graph)
+
+
+def test_replaying_a_captured_update_is_the_update(fake_cuda):
+    """The warm-up leaves no trace, and each size of mini-batch has a graph of its own."""
+    plain, replayed = train.Trainer(run(), IMAGES), train.Trainer(run(), IMAGES)
+    updates = []
+
+    def update(count: int) -> None:
+        if FakeGraph.capturing is not None:
+            FakeGraph.capturing.captured.append(lambda: replayed._update(count))
+        else:
+            updates.append(count)
+            replayed._update(count)
+
+    replayed.graphs = Graphs(update, replayed._changed_by_an_update)
+    assert without_times(replayed.finish([])) == without_times(plain.finish([]))
+    assert updates == [32, 32, 32, 4, 4, 4]
+    assert all(torch.equal(p, q) for p, q in zip(plain.net.state_dict().values(), replayed.net.state_dict().values(), strict=True))
+
+
+def test_compiled_blocks_share_the_weights_of_the_net(monkeypatch: pytest.MonkeyPatch):
+    class Compiled(torch.nn.Module):
+        def __init__(self, block: torch.nn.Module, **how: bool) -> None:
+            super().__init__()
+            self.block = block
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.block(x)
+
+    monkeypatch.setattr(torch, "compile", Compiled)
+    eager, fast = (train.train(run(engine=engine), IMAGES) for engine in ("eager", "compiled"))
+    assert without_times(eager) == without_times(fast)
+
+
+def test_runs_that_share_a_setting_go_side_by_side_and_others_wait():
+    order: list[str] = []
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with arithmetic(TrainConfig(threads=1)):
+            order.append("first in")
+            inside.set()
+            leave.wait()
+            order.append("first out")
+
+    def other() -> None:
+        with arithmetic(TrainConfig(threads=2)):
+            order.append("other in")
+
+    first, second = threading.Thread(target=hold), threading.Thread(target=other)
+    first.start()
+    inside.wait()
+    with arithmetic(TrainConfig(threads=1)):
+        order.append("same in")
+    second.start()
+    leave.set()
+    first.join()
+    second.join()
+    assert order == ["first in", "same in", "first out", "other in"]
 
 
 @settings(max_examples=15, deadline=None)
