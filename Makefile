@@ -1,7 +1,7 @@
-# make book: the pages.  make test: every check.  make serve: the pages at localhost.  make lab: the chapters, live.  make clean
+# make book: the pages.  make test: every check (make test-gpu: those of a GPU).  make serve: the pages at localhost.  make lab: the chapters, live.  make clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: book test browser serve lab clean
+.PHONY: book test test-gpu browser serve lab clean
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -17,6 +17,9 @@ test: $(READY) browser
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-gpu: $(READY)
+	$(BIN)/pytest -m gpu
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -18,6 +18,7 @@ from bnlib.config import (
     LinearConfig,
     ModelConfig,
     Norm,
+    Precision,
     ProbeConfig,
     ProductConfig,
     RunConfig,
@@ -32,6 +33,8 @@ FIG1 = (("batch", 0.1, 165), ("none", 1e-4, 2400), ("batch", 1e-4, 2400), ("batc
 FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 DESCENDED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of factors that gradient descent is run on
 RATES = tuple(float(f"{rate:.3g}") for rate in np.geomspace(1e-4, 10, 21))  # four a decade
+
+GPU: dict[str, Any] = {"engine": "graph", "precision": "tf32"}  # of the runs that need a GPU; bf16 only once `precision` clears it
 
 Measure = Callable[[RunConfig, data.Dataset | None], dict[str, Any]]
 Refine = Callable[[Sequence[Record]], Iterable[RunConfig]]
@@ -235,17 +238,32 @@ def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
 
 def _fig1_runs(study: str, equal_epochs: int | None, seeds: int) -> Iterator[RunConfig]:
     for seed, (norm, lr, epochs) in product(range(seeds), FIG1):
-        yield _cell(study, seed, 110, norm, TrainConfig(lr=lr, epochs=equal_epochs or epochs))
+        yield _cell(study, seed, 110, norm, TrainConfig(lr=lr, epochs=equal_epochs or epochs, **GPU))
 
 
 def _fig1_plateau_runs() -> Iterator[RunConfig]:
     for seed, (norm, lr), schedule in product(range(2), (("batch", 0.1), ("none", 0.01)), ("plateau", "steps")):
-        yield _cell("fig1-plateau", seed, 20, norm, TrainConfig(lr=lr, schedule=schedule))  # type: ignore[arg-type]
+        yield _cell("fig1-plateau", seed, 20, norm, TrainConfig(lr=lr, schedule=schedule, **GPU))  # type: ignore[arg-type]
 
 
 def _map_runs() -> Iterator[RunConfig]:
     for seed, depth, lr, norm in product(range(3), DEPTHS, LADDER, ("none", "batch")):
-        yield _cell("map", seed, depth, norm, TrainConfig(lr=lr, epochs=10, schedule="constant"))
+        yield _cell("map", seed, depth, norm, TrainConfig(lr=lr, epochs=10, schedule="constant", **GPU))
+
+
+def _precision_runs() -> Iterator[RunConfig]:
+    """Whether coarser arithmetic trains as well: the first epochs at two depths, and ResNet-20 to its end."""
+    for (depth, epochs), seed, precision in product(((110, 3), (20, 3), (20, 60)), range(5), get_args(Precision)):
+        yield _cell("precision", seed, depth, "batch", TrainConfig(epochs=epochs, **GPU | {"precision": precision}))
+
+
+def _variants_runs() -> Iterator[RunConfig]:
+    """The appendix: BN in one place only at falling rates, other normalisers, and none with the recipes that replace it."""
+    last = [({"norm": "last-features"}, lr) for lr in (0.1, 0.03, 0.01, 0.003)]
+    others = [({"norm": norm}, 0.1) for norm in ("layer", "group", "instance", "last-logits")]
+    recipes = [({"norm": "none", "block": block}, 0.1) for block in ("fixup", "skipinit")]
+    for seed, (changes, lr) in product(range(3), [*last, *others, *recipes]):
+        yield RunConfig("variants", seed, ModelConfig(**changes), DataConfig(), train=TrainConfig(lr=lr, **GPU))  # type: ignore[arg-type]
 
 
 STUDIES = {
@@ -264,5 +282,7 @@ STUDIES = {
         Study("fig1-165", "the four settings of Fig 1, 165 epochs each", tuple(_fig1_runs("fig1-165", 165, 2))),
         Study("fig1-plateau", "ResNet-20, the rate divided when learning slows, or at fixed times", tuple(_fig1_plateau_runs())),
         Study("map", "10 epochs at every depth and learning rate", tuple(_map_runs())),
+        Study("precision", "fp32, TF32 and bf16 side by side", tuple(_precision_runs())),
+        Study("variants", "BN in one place only, other normalisers, Fixup and SkipInit, 165 epochs", tuple(_variants_runs())),
     )
 }
