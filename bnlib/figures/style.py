@@ -4,6 +4,7 @@ BN is blue, solid, with circles; none is vermilion, dashed, with diamonds; other
 set; what was read off the paper is grey and hollow; theory is a thin line in the colour of the text.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,18 @@ class Axis:
 
 def figure(title: str, *panels: tuple[Axis, Axis], names: Sequence[str] = (), height: int = 400, stack: bool = False) -> go.Figure:
     """An empty figure whose title says the finding: one panel a pair of x and y axes, side by side, or stacked."""
+    key = repr((panels, names, height, stack))
+    if key not in _empty:  # plotly takes 50 ms to set one up, and a page draws hundreds alike
+        _empty[key] = _set_up(panels, names, height, stack)
+    fig = copy.deepcopy(_empty[key])
+    fig.layout.title.text = title
+    return fig
+
+
+_empty: dict[str, go.Figure] = {}
+
+
+def _set_up(panels: Sequence[tuple[Axis, Axis]], names: Sequence[str], height: int, stack: bool) -> go.Figure:
     count = len(panels)
     rows, columns = (count, 1) if stack else (1, count)
     gap = {"vertical_spacing": 0.2} if stack else {"horizontal_spacing": 0.12}
@@ -81,7 +94,6 @@ def figure(title: str, *panels: tuple[Axis, Axis], names: Sequence[str] = (), he
     fig.update_yaxes(axes)
     fig.update_annotations(font_size=13)
     fig.update_layout(
-        title_text=title,
         height=height,
         margin={"l": 64, "r": 24, "t": 32 if names else 12, "b": 52},
         font={"size": 13},
