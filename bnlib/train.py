@@ -22,7 +22,7 @@ from bnlib.config import ConfigError, RunConfig
 from bnlib.device import Alarm, Graphs, arithmetic, check_precision, compiled, on_stream
 
 DIVERGED = 1e3  # times max(1, initial loss); the paper's limit is 1e3 itself, which an unnormalised net may exceed at the start
-KEPT = 300  # updates whose mini-batch loss is kept one by one, from the first
+KEPT = 100  # updates whose mini-batch loss is kept one by one, from the first; of a run of `steps`, all
 PATIENCE = 10  # epochs without a lower training loss after which the "plateau" schedule divides the rate
 WINDOW = 20  # mini-batches over which `outcome` averages
 
@@ -77,7 +77,7 @@ class Trainer:
     and beside them are measured
 
     initial_loss    of the first mini-batch, before any update
-    step_loss       of each of the first 300 mini-batches, before its update
+    step_loss       of each of the first 100 mini-batches, in a run of `steps` of all, before its update
     logit_spread    standard deviation of the logits over the images of the last mini-batch, mean over the classes
     steps           updates made
     above_1e3       number of updates after which a mini-batch's loss first exceeded 1e3, the paper's absolute limit; None if never
@@ -234,7 +234,7 @@ class Trainer:
         start = (self.step - 1) // self.steps_per_epoch * self.steps_per_epoch
         losses = self.seen[max(self.read - start, 0) : self.step - start, 0].tolist()
         for step, loss in enumerate(losses, start=self.step - len(losses)):
-            if step < KEPT:
+            if step < (self.setting.steps or KEPT):
                 self.step_loss.append(loss)
             if self.above_1e3 is None and not loss <= 1e3:
                 self.above_1e3 = step

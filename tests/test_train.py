@@ -230,6 +230,12 @@ def test_a_run_of_steps_makes_them_and_is_not_tested():
     assert longer[:3] == result.measured["step_loss"][:3]
 
 
+def test_whole_epochs_keep_the_first_losses_only(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train, "KEPT", 3)
+    assert len(train.train(run(epochs=1), IMAGES).measured["step_loss"]) == 3
+    assert len(train.train(run(steps=5), IMAGES).measured["step_loss"]) == 5
+
+
 def test_bf16_differs_from_fp32_but_not_by_much():
     exact, rough = (train.train(run(precision=name, epochs=1), IMAGES).measured["step_loss"] for name in ("fp32", "bf16"))
     assert rough != exact
