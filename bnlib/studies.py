@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from bnlib import data, linear, lines, matrices, nets, probes, records, train
+from bnlib import data, linear, lines, matrices, nets, noise, probes, records, train
 from bnlib.config import (
     ConfigError,
     DataConfig,
@@ -251,6 +251,39 @@ def _map_runs() -> Iterator[RunConfig]:
         yield _cell("map", seed, depth, norm, TrainConfig(lr=lr, epochs=10, schedule="constant", **GPU))
 
 
+NOISE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of mini-batches out of 512 images
+BIASED_SIZES = (8, 32, 128)
+
+
+def _noise_runs() -> Iterator[RunConfig]:
+    for seed, depth, norm in product(range(5), (8, 20), ("none", "batch")):
+        yield RunConfig("noise", seed, ModelConfig(depth=depth, norm=norm), DataConfig(), ProbeConfig(batch=512))  # type: ignore[arg-type]
+
+
+def _measure_noise(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
+    """Without BN the constant C and |g_B - g|^2 of 2000 mini-batches a size; with and without it bias and variance from 50."""
+    assert run.model is not None
+    assert run.probe is not None
+    assert dataset is not None
+    net = nets.build(run.model, run.seed)
+    x, y = data.batch(dataset, run.seed, run.probe.batch)
+    moments = [noise.bias_and_variance(net, x, y, size, 50, run.seed) for size in BIASED_SIZES]
+    measured: dict[str, Any] = {
+        "biased_size": BIASED_SIZES,
+        "norm": moments[0].norm,
+        "bias": [m.bias for m in moments],
+        "variance": [m.variance for m in moments],
+    }
+    if run.model.norm == "none":
+        G = noise.gram(net, x, y)
+        squares = {r: [noise.drawn(G, size, r, 2000, run.seed) for size in NOISE_SIZES] for r in (True, False)}
+        measured |= {"size": NOISE_SIZES, "C": noise.constant(G)}
+        for replacement, name in ((True, "with_replacement"), (False, "without_replacement")):
+            measured[name] = [s.mean() for s in squares[replacement]]
+            measured[f"{name}_error"] = [s.std() / len(s) ** 0.5 for s in squares[replacement]]
+    return measured
+
+
 def _precision_runs() -> Iterator[RunConfig]:
     """Whether coarser arithmetic trains as well: the first epochs at two depths, and ResNet-20 to its end."""
     for (depth, epochs), seed, precision in product(((110, 3), (20, 3), (20, 60)), range(5), get_args(Precision)):
@@ -282,6 +315,7 @@ STUDIES = {
         Study("fig1-165", "the four settings of Fig 1, 165 epochs each", tuple(_fig1_runs("fig1-165", 165, 2))),
         Study("fig1-plateau", "ResNet-20, the rate divided when learning slows, or at fixed times", tuple(_fig1_plateau_runs())),
         Study("map", "10 epochs at every depth and learning rate", tuple(_map_runs())),
+        Study("noise", "bias and variance of mini-batch gradients at initialisation", tuple(_noise_runs()), _measure_noise),
         Study("precision", "fp32, TF32 and bf16 side by side", tuple(_precision_runs())),
         Study("variants", "BN in one place only, other normalisers, Fixup and SkipInit, 165 epochs", tuple(_variants_runs())),
     )

@@ -1,0 +1,89 @@
+"""The noise of mini-batch gradients, against all mini-batches counted out."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnlib import data, nets, noise
+from bnlib.config import ModelConfig
+
+IMAGES = data.synthetic(40, 10)
+
+
+def some(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return IMAGES.standardise(IMAGES.x_train[:count]), IMAGES.y_train[:count]
+
+
+def net(norm: str = "none") -> nets.ResNet:
+    return nets.build(ModelConfig(depth=8, norm=norm), 0)
+
+
+def vectors(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, 7))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 6), st.integers(1, 4), st.integers(0, 99))
+def test_the_expected_noise_is_that_of_all_mini_batches_counted_out(n: int, size: int, seed: int):
+    rows = vectors(n, seed)
+    G = rows @ rows.T
+
+    def counted(batches) -> float:
+        return np.mean([((rows[list(b)].mean(0) - rows.mean(0)) ** 2).sum() for b in batches])
+
+    assert noise.expected(G, size, replacement=True) == pytest.approx(counted(product(range(n), repeat=size)))
+    if size <= n:
+        assert noise.expected(G, size, replacement=False) == pytest.approx(counted(combinations(range(n), size)), abs=1e-12)
+        assert noise.expected(G, size, replacement=False) <= noise.constant(G) / size + 1e-12
+
+
+def test_drawn_mini_batches_have_the_expected_noise():
+    rows = vectors(50, 1)
+    G = rows @ rows.T
+    for size, replacement in product((1, 5, 20), (False, True)):
+        squares = noise.drawn(G, size, replacement, draws=4000, seed=2)
+        error = squares.std() / 4000**0.5
+        assert squares.mean() == pytest.approx(noise.expected(G, size, replacement), abs=4 * error)
+
+
+def test_the_gram_matrix_gives_the_gradient_of_the_mean():
+    x, y = some(6)
+    G = noise.gram(net(), x, y)
+    assert G.mean() == pytest.approx(noise.gradient(net(), x, y).double().square().sum().item(), rel=1e-5)
+    assert np.array_equal(G, G.T)
+
+
+def test_with_bn_an_example_has_no_gradient_of_its_own():
+    with pytest.raises(ValueError, match="no gradient of its own"):
+        noise.gram(net("batch"), *some(4))
+
+
+def test_without_bn_the_mini_batch_gradient_is_unbiased():
+    x, y = some(30)
+    moments = noise.bias_and_variance(net(), x, y, size=5, draws=60, seed=0)
+    G = noise.gram(net(), x, y)
+    assert moments.variance == pytest.approx(noise.expected(G, 5, replacement=False), rel=0.3)
+    assert abs(moments.bias) < moments.variance / 20
+    assert moments.norm == pytest.approx(G.mean(), rel=1e-5)
+
+
+def test_with_bn_small_mini_batches_are_biased():
+    moments = noise.bias_and_variance(net("batch"), *some(30), size=4, draws=60, seed=0)
+    assert moments.bias > 0.02 * moments.norm
+
+
+def test_looking_leaves_the_net_as_it_was():
+    looked = net("batch")
+    before = {name: value.clone() for name, value in looked.state_dict().items()}
+    noise.bias_and_variance(looked, *some(8), size=4, draws=2, seed=0)
+    assert all(torch.equal(before[name], value) for name, value in looked.state_dict().items())
+
+
+@pytest.mark.parametrize(("size", "replacement"), [(0, True), (0, False), (8, False)])
+def test_a_size_that_cannot_be_drawn_is_refused(size: int, replacement: bool):
+    with pytest.raises(ValueError, match="cannot be drawn from 7"):
+        noise.expected(np.eye(7), size, replacement)
