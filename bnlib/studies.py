@@ -34,6 +34,7 @@ FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 DESCENDED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of factors that gradient descent is run on
 RATES = tuple(float(f"{rate:.3g}") for rate in np.geomspace(1e-4, 10, 21))  # four a decade
 
+EDGE = 0.1  # the largest rate of the ladder at which an unnormalised ResNet-32 trains, by the first seed of `max-lr`
 GPU: dict[str, Any] = {"engine": "graph", "precision": "tf32"}  # of the runs that need a GPU; bf16 only once `precision` clears it
 
 Measure = Callable[[RunConfig, data.Dataset | None], dict[str, Any]]
@@ -241,6 +242,18 @@ def _fig1_runs(study: str, equal_epochs: int | None, seeds: int) -> Iterator[Run
         yield _cell(study, seed, 110, norm, TrainConfig(lr=lr, epochs=equal_epochs or epochs, **GPU))
 
 
+def _fig1_small_runs() -> Iterator[RunConfig]:
+    """What two cores can show: ResNet-32 on a fifth of the images, each arm at the unnormalised net's largest rate, BN at ten times that
+    too; and the first 300 updates of the paper's own four settings, before their rates would first be divided.
+    """
+    images = DataConfig(train_size=10_000, test_size=2_000)
+    for seed in range(2):
+        for norm, lr in (("none", EDGE), ("batch", EDGE), ("batch", 10 * EDGE)):
+            yield replace(_cell("fig1-small", seed, 32, norm, TrainConfig(lr=lr, epochs=40)), data=images)
+        for norm, lr, _ in FIG1:
+            yield _cell("fig1-small", seed, 110, norm, TrainConfig(lr=lr, steps=300, schedule="constant"))
+
+
 def _fig1_plateau_runs() -> Iterator[RunConfig]:
     for seed, (norm, lr), schedule in product(range(2), (("batch", 0.1), ("none", 0.01)), ("plateau", "steps")):
         yield _cell("fig1-plateau", seed, 20, norm, TrainConfig(lr=lr, schedule=schedule, **GPU))  # type: ignore[arg-type]
@@ -312,6 +325,7 @@ STUDIES = {
         Study("divergence", "channel moments along the first update of ResNet-110", tuple(_divergence_runs()), lines.of_first_update),
         Study("max-lr", "100 updates at every depth and learning rate", tuple(_max_lr_runs()), refine=_refine_max_lr),
         Study("fig1", "the paper's Fig 1: ResNet-110, four settings", tuple(_fig1_runs("fig1", None, 5))),
+        Study("fig1-small", "Fig 1 as far as two cores go: ResNet-32, 10,000 images, 40 epochs", tuple(_fig1_small_runs())),
         Study("fig1-165", "the four settings of Fig 1, 165 epochs each", tuple(_fig1_runs("fig1-165", 165, 2))),
         Study("fig1-plateau", "ResNet-20, the rate divided when learning slows, or at fixed times", tuple(_fig1_plateau_runs())),
         Study("map", "10 epochs at every depth and learning rate", tuple(_map_runs())),

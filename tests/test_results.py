@@ -14,10 +14,22 @@ def test_every_record_verifies():
     assert records.verify(RESULTS) == []
 
 
+@pytest.mark.parametrize("name", ["init", "spectra", "propagation", "laboratory", "divergence"])
+def test_no_run_of_a_finished_study_is_missing(name: str):
+    assert studies.get(name).missing(RESULTS) == []
+
+
 @pytest.mark.parametrize("study", studies.STUDIES.values(), ids=lambda study: study.name)
-def test_no_run_is_missing_and_none_is_of_no_study(study: studies.Study):
-    assert study.missing(RESULTS) == []
-    assert len(list((RESULTS / study.name).iterdir())) == len(study.runs)
+def test_every_record_is_of_a_planned_run(study: studies.Study):
+    held = {path.stem for path in (RESULTS / study.name).glob("*.json")}
+    assert held <= {run.run_id for run in study.planned(RESULTS)}
+
+
+def test_fig1_small_takes_its_rate_from_the_map():
+    """The rates up to the edge and the next above: once the row is measured, the edge is read off the first seed."""
+    row = [r for r in records.find("max-lr", RESULTS, depth=32, norm="none", seed=0) if r.config.train.lr >= studies.EDGE]
+    assert len(row) == sum(rate >= studies.EDGE for rate in studies.LADDER)
+    assert studies.largest_that_trains(row) == studies.EDGE
 
 
 def test_coherence_is_what_was_measured_before():
