@@ -1,16 +1,18 @@
-"""The command line: `bnlib data | probe | verify | status`."""
+"""The command line: `bnlib data | sweep | status | verify | export | import`."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bnlib import data, files, records, studies
+from bnlib import data, executors, files, provenance, records, studies, transfer, worker
+from bnlib import sweep as sweeps
+from bnlib.bars import Bars, verdict
 from bnlib.config import ConfigError, DataConfig
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Measure the claims of 'Understanding Batch Normalization'.")
@@ -38,31 +40,41 @@ def images(
 
 
 @app.command()
-def probe(
+def sweep(
     study: Annotated[str, typer.Argument(help=f"One of: {', '.join(studies.STUDIES)}.")],
+    budget: Annotated[str | None, typer.Option(help="Stop after this time, saving what is begun: 90s, 9m, 1.5h.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; else one a core, or one on a GPU.")] = None,
+    executor: Annotated[str, typer.Option(help=f"One of: {', '.join(executors.ENGINES)}.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of dask's scheduler; or submitit's cluster, else slurm.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Just the runs with this setting, key=value; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what is missing.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
     results: Results = None,
     data_path: Data = None,
 ) -> None:
-    """Measure the runs of a study that have no record yet, and write their records."""
+    """Do the missing runs of a study, resume those that were begun, and write their records."""
     chosen = studies.get(study).only(_settings(only or []))
+    limit = None if budget is None else sweeps.seconds(budget)
+    executors.check(executor, address, device)
     root = records.results_dir(results)
-    todo = chosen.missing(root)
     if dry_run:
-        for run in todo:
+        for run in chosen.missing(root):
             typer.echo(f"{run.run_id} {json.dumps(run.to_dict())}")
         return
-    dataset = data.load(DataConfig(), data_path) if todo and chosen.needs_data else None
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(study, total=len(todo))
-        for run in todo:
-            path = studies.measure(chosen, run, dataset, root)
-            progress.advance(task)
-            if not console.is_terminal:
-                typer.echo(f"{path.name} written")
-    typer.echo(f"{study}: {len(chosen.runs) - len(todo)} records were there, {len(todo)} made")
+    many = workers or executors.at_a_time(device if chosen.measure is None else "cpu")
+    try:
+        with Bars(chosen, root, console) as bars:
+            summary = sweeps.sweep(chosen, root, many, executor, address, limit, data_path, device, bars.listener)
+    except KeyboardInterrupt:  # the second: local workers notice that they are alone, and save
+        os._exit(130)
+    if summary.refused:
+        typer.echo(f"bnlib: {summary.refused}", err=True)
+    else:
+        typer.echo(verdict(chosen, summary))
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if summary.refused or summary.count("failed") or summary.count("lost"):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -70,7 +82,7 @@ def verify(results: Results = None, as_json: AsJson = False) -> None:
     """Check every record: form, identity, data, and each byte. Exit status 1 names what is wrong and where."""
     root = records.results_dir(results)
     problems = records.verify(root)
-    count = sum(1 for _ in root.rglob("*.json"))
+    count = sum(1 for path in root.rglob("*.json") if records.UNFINISHED not in path.parts)
     if as_json:
         typer.echo(json.dumps({"records": count, "problems": problems}, indent=1))
     else:
@@ -83,7 +95,7 @@ def verify(results: Results = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def status(results: Results = None, as_json: AsJson = False) -> None:
-    """For each study: runs planned, completed, diverged, failed, missing, and the hours and hardware they took."""
+    """For each study: runs planned, completed, diverged, failed, missing; hours spent and on what; hours to go on this machine."""
     root = records.results_dir(results)
     rows = [_status_of(study, root) for study in studies.STUDIES.values()]
     if as_json:
@@ -91,22 +103,45 @@ def status(results: Results = None, as_json: AsJson = False) -> None:
         return
     table = Table(*rows[0])
     for row in rows:
-        table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
+        table.add_row(*("?" if value is None else ", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
     Console().print(table)
 
 
 def _status_of(study: studies.Study, root: Path) -> dict[str, Any]:
-    paths = [records.path_of(run, root) for run in study.runs]
-    done = [records.load(path) for path in paths if path.exists()]
+    done, missing = study.done(root), study.missing(root)
     kinds = [record.status.partition("@")[0] for record in done]
+    here = provenance.hardware(worker.resolve("auto" if study.measure is None else "cpu"))["name"]
+    seconds = [sweeps.estimate(study, run, [record for record in done if record.hardware["name"] == here]) for run in missing]
+    known = [estimate for estimate in seconds if estimate is not None]
     return {
         "study": study.name,
-        "planned": len(paths),
+        "planned": len(done) + len(missing),
         **{kind: kinds.count(kind) for kind in ("completed", "diverged", "failed")},
-        "missing": len(paths) - len(done),
+        "missing": len(missing),
         "hours": round(sum(record.time["seconds"] for record in done) / 3600, 3),
+        "hours_to_go": round(sum(known) / 3600, 3) if len(known) == len(seconds) else None,
         "hardware": sorted({record.hardware["name"] for record in done}),
     }
+
+
+@app.command("export")
+def export(folder: Annotated[Path, typer.Argument(help="Where to.")], results: Results = None) -> None:
+    """Copy all records and runs in progress into a folder, to take them to another machine."""
+    _tell(transfer.export(records.results_dir(results), folder), f"into {folder}")
+
+
+@app.command("import")
+def take_in(folder: Annotated[Path, typer.Argument(help="What `bnlib export` wrote.")], results: Results = None) -> None:
+    """Copy records and runs in progress from a folder, after checking each. Exit status 1 names what was refused."""
+    _tell(transfer.take_in(folder, records.results_dir(results)), f"from {folder}")
+
+
+def _tell(moved: transfer.Moved, where: str) -> None:
+    for problem in moved.problems:
+        typer.echo(problem, err=True)
+    typer.echo(f"{moved.copied} files copied {where}, {moved.there} were there, {len(moved.problems)} refused")
+    if moved.problems:
+        raise typer.Exit(1)
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

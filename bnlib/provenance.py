@@ -35,7 +35,6 @@ def code() -> dict[str, Any]:
     return {"commit": commit or "unknown", "dirty": commit is None or bool(changes), "numbers_sha256": digest.hexdigest()}
 
 
-@cache
 def env() -> dict[str, Any]:
     """Versions, precision and threads: the software a number depends on."""
     return {
@@ -49,10 +48,10 @@ def env() -> dict[str, Any]:
 
 
 @cache
-def hardware() -> dict[str, Any]:
-    """The processor's model and the number of cores; nothing that names the machine."""
-    if torch.cuda.is_available():
-        return {"name": torch.cuda.get_device_name(), "cores": os.cpu_count()}
+def hardware(device: str = "cpu") -> dict[str, Any]:
+    """The model of the processor that `device` names, and the number of cores; nothing that names the machine."""
+    if torch.device(device).type == "cuda":
+        return {"name": torch.cuda.get_device_name(device), "cores": os.cpu_count()}
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return {"name": names[0].strip() if names else platform.machine(), "cores": os.cpu_count()}

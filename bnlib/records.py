@@ -28,6 +28,7 @@ SCHEMA = 1
 NUMERICS = 1  # raised when `tests/test_golden.py` no longer reproduces its numbers: older records are then stale
 MAX_RECORD = 200_000  # bytes
 MAX_RESULTS = 10 * 2**20  # bytes
+UNFINISHED = ".unfinished"  # the folder below the results in which a sweep keeps what is no record yet
 _KEYS = (
     "schema",
     "study",
@@ -96,7 +97,7 @@ def _sealed(content: dict[str, Any]) -> bytes:
 
 
 def new(config: RunConfig, measured: dict[str, Any], started: datetime.datetime, seconds: float, **facts: Any) -> Record:
-    """Wrap fresh measurements. `facts`: `status` (default completed) and, where images were seen, `data` (the Dataset)."""
+    """Wrap fresh measurements. `facts`: `status` (default completed), `hardware` and, where images were seen, `data` (the Dataset)."""
     dataset = facts.get("data")
     return Record(
         config=config,
@@ -105,7 +106,7 @@ def new(config: RunConfig, measured: dict[str, Any], started: datetime.datetime,
         data={} if dataset is None else {"fingerprint": dataset.fingerprint, "variant": dataset.variant},
         code=provenance.code(),
         env=provenance.env(),
-        hardware=provenance.hardware(),
+        hardware=facts.get("hardware") or provenance.hardware(),
         time={"start": started.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "seconds": float(f"{seconds:.3g}")},
     )
 
@@ -119,7 +120,7 @@ def write(record: Record, root: Path) -> Path:
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as f:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{record.config.run_id}.", suffix=".tmp", delete=False) as f:
             try:
                 f.write(text)
                 f.flush()
@@ -133,6 +134,13 @@ def write(record: Record, root: Path) -> Path:
             raise RecordError(f"{path} exists; a record is written once: remove it to measure again") from None
         raise RecordError(f"cannot write {path}: {error.strerror}") from None
     return path
+
+
+def clear(config: RunConfig, root: Path) -> None:
+    """Remove what a killed process left of the record of `config`; not while another may be writing it."""
+    path = path_of(config, root)
+    for part in path.parent.glob(f".{config.run_id}.*.tmp"):
+        part.unlink()
 
 
 def path_of(config: RunConfig, root: Path) -> Path:
@@ -231,13 +239,13 @@ def _missing(held: Sequence[Record], where: dict[str, Any]) -> str:
     near = {", ".join(f"{key}={flat.get(key)}" for key in where if key != "study"): None for flat in sorted(had, key=distance)}
     nearest = f" The nearest: {'; '.join(list(near)[:3])}." if near else ""
     only = "".join(f" --only {key}={value}" for key, value in where.items() if key != "study")
-    return f"no record of study {study} with {asked}.{nearest} To make it: bnlib probe {study}{only}"
+    return f"no record of study {study} with {asked}.{nearest} To make it: bnlib sweep {study}{only}"
 
 
 def verify(root: Path) -> list[str]:
     """What is wrong with the records below `root`, a line each, with the file's name; empty when all is well."""
     problems, size = [], 0
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+    for path in sorted(p for p in root.rglob("*") if p.is_file() and UNFINISHED not in p.parts):
         size += path.stat().st_size
         if path.suffix != ".json":
             problems.append(f"{path}: not a record: remove it")

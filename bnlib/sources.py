@@ -33,7 +33,7 @@ def source(records: Sequence[Record]) -> Source:
         *sorted({f"data: {r.data['variant']}" for r in records if r.data}),
     ]
     files = [(r.config.run_id, f"results/{r.config.study}/{r.config.run_id}.json") for r in records]
-    return Source("cached", " · ".join(facts), " && ".join(f"bnlib probe {study}" for study in studies), files)
+    return Source("cached", " · ".join(facts), " && ".join(f"bnlib sweep {study}" for study in studies), files)
 
 
 def computed(line: str) -> Source:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from bnlib import data, linear, lines, matrices, nets, noise, probes, records, train
+from bnlib import data, linear, lines, matrices, nets, noise, probes, provenance, records, train
 from bnlib.config import (
     ConfigError,
     DataConfig,
@@ -63,8 +63,11 @@ class Study:
         """All runs, those included that the records below `root` call for."""
         if self.refine is None:
             return list(self.runs)
-        paths = [records.path_of(run, root) for run in self.runs]
-        return [*self.runs, *self.refine([records.load(path) for path in paths if path.exists()])]
+        return [*self.runs, *self.refine(_recorded(self.runs, root))]
+
+    def done(self, root: Path) -> list[Record]:
+        """The records of the planned runs. Raises RecordError on a damaged or a stale one."""
+        return _recorded(self.planned(root), root)
 
     def missing(self, root: Path) -> list[RunConfig]:
         """The planned runs without a record below `root`."""
@@ -88,6 +91,11 @@ class Study:
         return replace(self, runs=kept, refine=refine and (lambda found: chosen(refine(found))))
 
 
+def _recorded(runs: Iterable[RunConfig], root: Path) -> list[Record]:
+    paths = [records.path_of(run, root) for run in runs]
+    return [records.load(path) for path in paths if path.exists()]
+
+
 def get(name: str) -> Study:
     """The study called `name`. Raises ConfigError on an unknown one."""
     if name not in STUDIES:
@@ -103,8 +111,9 @@ def measure(
     callbacks: Iterable[train.Callback] = (),
     resume: dict[str, Any] | None = None,
     device: str = "cpu",
+    hardware: dict[str, Any] | None = None,
 ) -> Path:
-    """Measure one run of `study` and write its record below `root`. The last three arguments serve runs that train."""
+    """Measure one run of `study` and write its record below `root`. `callbacks`, `resume` and `device` serve runs that train."""
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     if study.measure is None:
         result = train.train(run, dataset, callbacks, device, resume)
@@ -112,7 +121,8 @@ def measure(
     else:
         status, measured = "completed", study.measure(run, dataset)
         seconds = time.perf_counter() - clock
-    return records.write(records.new(run, measured, started, seconds, data=dataset, status=status), root)
+    facts = {"data": dataset, "status": status, "hardware": hardware or provenance.hardware(device)}
+    return records.write(records.new(run, measured, started, seconds, **facts), root)
 
 
 def _init_runs() -> Iterator[RunConfig]:

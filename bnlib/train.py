@@ -92,7 +92,7 @@ class Trainer:
         self.x, self.y = (_first(part, run.data.train_size) for part in (self.dataset.x_train, self.dataset.y_train))
         self.x_test, self.y_test = (_first(part, run.data.test_size) for part in (self.dataset.x_test, self.dataset.y_test))
         self.steps_per_epoch = -(-len(self.y) // self.setting.batch)
-        self.steps = self.setting.steps or self.setting.epochs * self.steps_per_epoch
+        self.steps = updates(run)
 
         self.net = nets.build(run.model, run.seed).to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward = compiled(self.net) if self.setting.engine == "compiled" else self.net
@@ -329,6 +329,13 @@ class Trainer:
 
 _ROWS = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "gradient_norm", "seconds")
 _STATE = ("step", "read", "rows", "step_loss", "above_1e3", "diverged", "seconds", "epoch_began")
+
+
+def updates(run: RunConfig) -> int:
+    """Number of updates that `run` asks for."""
+    assert run.train is not None
+    assert run.data is not None
+    return run.train.steps or run.train.epochs * -(-run.data.train_size // run.train.batch)
 
 
 def outcome(status: str, step_loss: list[float], logit_spread: float) -> str:

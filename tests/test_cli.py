@@ -1,17 +1,40 @@
-"""The command line, as a user meets it: in a process of its own."""
+"""The command line, as a user meets it: the ways that succeed in a process of their own, all others in this one."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from bnlib import __main__, records
 
 
 def bnlib(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BNLIB_")} | {"COLUMNS": "200"} | env
     return subprocess.run([sys.executable, "-m", "bnlib", *args], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Here:
+    """The same in this process: exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("BNLIB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bnlib", *args])
+        with pytest.raises(SystemExit) as caught:
+            __main__.main()
+        return int(caught.value.code or 0), *capfd.readouterr()
+
+    return run
 
 
 @pytest.fixture
@@ -20,54 +43,92 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def test_help_everywhere(tmp_path: Path):
-    assert "probe" in bnlib("--help", cwd=tmp_path).stdout
-    for command in ("data", "probe", "verify", "status"):
-        done = bnlib(command, "--help", cwd=tmp_path)
-        assert done.returncode == 0
-        assert "Usage" in done.stdout
+ONE = ("spectra", "--only", "N=50", "--only", "M=2", "--only", "seed=0")
 
 
-def test_probe_then_verify_then_status(results: Path):
-    pick = ("probe", "spectra", "--only", "N=50", "--only", "M=2", "--only", "seed=0")
-    assert bnlib(*pick, "--dry-run", cwd=results.parent).stdout.count("\n") == 1
-    assert "0 records were there, 1 made" in bnlib(*pick, cwd=results.parent).stdout
-    assert "1 records were there, 0 made" in bnlib(*pick, cwd=results.parent).stdout
-    assert json.loads(bnlib("verify", "--json", cwd=results.parent).stdout) == {"records": 1, "problems": []}
-    rows = json.loads(bnlib("status", "--json", cwd=results.parent).stdout)
-    spectra = next(row for row in rows if row["study"] == "spectra")
+def test_help_everywhere(here: Here):
+    commands = ("data", "sweep", "status", "verify", "export", "import")
+    _, listed, _ = here("--help")
+    assert all(command in listed for command in commands)
+    for command in commands:
+        status, said, _ = here(command, "--help")
+        assert status == 0
+        assert "Usage" in said
+
+
+def test_sweep_then_verify_then_status(results: Path, here: Here):
+    pick = ("sweep", *ONE, "--budget", "9m")
+    assert here(*pick, "--dry-run")[1].count("\n") == 1
+    done = bnlib(*pick, cwd=results.parent)
+    (path,) = results.glob("spectra/*.json")
+    assert done.stdout.splitlines() == [f"spectra {path.stem} made: completed ({path.stem})", "spectra: 0 records were there, 1 made"]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert here(*pick) == (0, "spectra: 1 records were there, 0 made\n", "")
+    assert json.loads(here("verify", "--json")[1]) == {"records": 1, "problems": []}
+    rows = {row["study"]: row for row in json.loads(here("status", "--json")[1])}
+    spectra = rows["spectra"]
     assert (spectra["completed"], spectra["planned"] - spectra["missing"]) == (1, 1)
     assert {"study", "planned", "completed", "diverged", "failed", "missing"} <= set(spectra)
-    assert "spectra" in bnlib("status", cwd=results.parent).stdout
+    assert spectra["hours_to_go"] == pytest.approx(spectra["missing"] * records.load(path).time["seconds"] / 3600, abs=1e-3)
+    assert rows["init"]["hours_to_go"] is None
+    assert "spectra" in here("status")[1]
 
 
-def test_verify_says_what_is_wrong_and_fails(results: Path):
-    bnlib("probe", "spectra", "--only", "N=50", "--only", "M=2", "--only", "seed=0", cwd=results.parent)
+def test_import_says_what_is_wrong_and_fails(results: Path, here: Here):
+    saved = results.parent / "stick" / "0123456789ab.ckpt"
+    saved.parent.mkdir()
+    saved.write_bytes(b"bnlib checkpoint 1")
+    assert here("import", "stick") == (
+        1,
+        "0 files copied from stick, 0 were there, 1 refused\n",
+        "stick/0123456789ab.ckpt: truncated or damaged; remove it to begin that run anew\n",
+    )
+    assert here("export", "copy") == (0, "0 files copied into copy, 0 were there, 0 refused\n", "")
+
+
+def test_verify_says_what_is_wrong_and_fails(results: Path, here: Here):
+    status, _, problems = here("sweep", *ONE)
+    assert (status, problems) == (0, "")
     (path,) = results.rglob("*.json")
     path.write_text(path.read_text().replace("1", "2", 1))
-    done = bnlib("verify", cwd=results.parent)
-    assert done.returncode == 1
-    assert path.name in done.stderr
+    for command in ("verify", "status"):
+        status, _, problems = here(command)
+        assert status == 1
+        assert path.name in problems
 
 
 @pytest.mark.parametrize(
     ("args", "status", "message"),
     [
-        (("probe", "nonsense"), 2, "there is no study 'nonsense'; there are init"),
-        (("probe", "init", "--only", "depth"), 2, "write it as key=value"),
-        (("probe", "init", "--only", "depth=21"), 2, "no run with these settings"),
-        (("probe", "init", "--data", "nowhere"), 1, "nowhere"),
+        (("sweep", "nonsense"), 2, "there is no study 'nonsense'; there are init"),
+        (("sweep", "init", "--only", "depth"), 2, "write it as key=value"),
+        (("sweep", "init", "--only", "dpeth=20"), 2, "study init has no setting 'dpeth'"),
+        (("sweep", "init", "--only", "depth=21"), 2, "no run with these settings"),
+        (("sweep", "init", "--executor", "slurm"), 2, "there is no executor 'slurm'; there are local, submitit, dask"),
+        (("sweep", "init", "--address", "tcp://x"), 2, "the local executor has none"),
+        (("sweep", "init", "--device", "tpu"), 2, "there is no device 'tpu'; there are cpu, cuda, auto"),
+        (("sweep", "init", "--budget", "9"), 2, "write a time above zero with its unit, such as 90s, 9m or 1.5h"),
+        (("sweep", "init", "--data", "nowhere"), 1, "nowhere does not exist"),
+        (("sweep", "init", "--results", "nowhere"), 1, "there is no results folder nowhere"),
+        (("export", "results/inside"), 1, "lies in the results themselves"),
+        (("import", "nowhere"), 1, "there is no folder nowhere"),
         (("verify", "--results", "nowhere"), 1, "there is no results folder nowhere"),
         (("status", "--results", "nowhere"), 1, "there is no results folder nowhere"),
     ],
 )
-def test_what_a_user_gets_wrong_takes_one_line(results: Path, args: tuple, status: int, message: str):
-    done = bnlib(*args, cwd=results.parent)
-    assert done.returncode == status
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stderr
-    assert list(results.iterdir()) == []
+def test_what_a_user_gets_wrong_takes_one_line(results: Path, here: Here, args: tuple, status: int, message: str):
+    code, _, said = here(*args)
+    assert code == status
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+    assert "Traceback" not in said
+    assert [path.name for path in results.iterdir() if path.name != records.UNFINISHED] == []
+
+
+def test_the_number_of_workers_is_checked(results: Path, here: Here):
+    status, _, said = here("sweep", "init", "--workers", "0")
+    assert status == 2
+    assert "Invalid value for '--workers'" in said
 
 
 def test_no_results_folder_gets_one_line(tmp_path: Path):

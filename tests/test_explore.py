@@ -268,10 +268,10 @@ def test_static_form_holds_every_state(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_source_line() -> None:
-    source = Source("cached", "3 seeds <a>", "bnlib probe fig1 && x", [("run", "results/fig1/run.json")])
+    source = Source("cached", "3 seeds <a>", "bnlib sweep fig1 && x", [("run", "results/fig1/run.json")])
     page = make(source=source).html
     assert "<b>cached</b> <span>3 seeds &lt;a&gt;</span>" in page
-    assert "bnlib probe fig1 &amp;&amp; x" in page
+    assert "bnlib sweep fig1 &amp;&amp; x" in page
     assert 'data-path="results/fig1/run.json">run</a>' in page
     assert "<summary>1 record</summary>" in page
     assert "rerun" not in make(source=Source("from the paper", "digitised", None, [])).html

@@ -20,7 +20,7 @@ from bnlib.sources import Source
 
 X = np.linspace(0, 10, 50)
 INK = "#000001"
-SOURCE = Source("cached", "3 seeds · 2026-11-23", "bnlib probe fig1", [("3f9c1a0b77de", "results/fig1/3f9c1a0b77de.json")])
+SOURCE = Source("cached", "3 seeds · 2026-11-23", "bnlib sweep fig1", [("3f9c1a0b77de", "results/fig1/3f9c1a0b77de.json")])
 
 
 def curves(depth: int, rate: float) -> go.Figure:

@@ -179,7 +179,7 @@ def test_a_missing_setting_names_the_nearest_and_the_command(tmp_path: Path):
     assert [r.config.product.M for r in records.find("spectra", tmp_path, M=5)] == [5]
     with pytest.raises(RecordError, match=re.escape("with M=6, N=4. The nearest: M=5, N=4; M=1, N=4; M=20, N=4.")) as caught:
         records.find("spectra", tmp_path, M=6, N=4)
-    assert "bnlib probe spectra --only M=6 --only N=4" in str(caught.value)
+    assert "bnlib sweep spectra --only M=6 --only N=4" in str(caught.value)
 
 
 def test_a_missing_results_folder_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -197,7 +197,7 @@ def test_a_source_line_says_seeds_runs_commit_hardware_and_date(tmp_path: Path):
     assert source.line.startswith("2 seeds · 2 runs · commit ")
     assert "2026-01-02" in source.line
     assert made[0].hardware["name"] in source.line
-    assert source.rerun == "bnlib probe spectra"
+    assert source.rerun == "bnlib sweep spectra"
     assert [path for _, path in source.records] == [f"results/spectra/{r.config.run_id}.json" for r in made]
 
 

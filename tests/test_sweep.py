@@ -1,0 +1,535 @@
+"""A sweep does each missing run once, whatever happens to it on the way, and its records are those of runs left in peace."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import toys
+from filelock import FileLock
+
+from bnlib import checkpoints, data, executors, records, studies, train, worker
+from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig
+from bnlib.records import RecordError
+from bnlib.studies import Study
+from bnlib.sweep import Listener, estimate, seconds, sweep
+from bnlib.worker import Outcome, begun, work
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "results").mkdir()
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of a sweep in a thread of this process, which has the images already."""
+    monkeypatch.setitem(executors._START, "local", lambda workers, *_: ThreadPoolExecutor(workers))
+
+
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The records of two toy runs that nothing interrupted."""
+    return toys.uninterrupted(toys.training(2), tmp_path_factory.mktemp("peace") / "results")
+
+
+def unfinished(root: Path) -> list[str]:
+    """What a sweep has left beside the records."""
+    return sorted(path.name for path in (root / records.UNFINISHED).rglob("*") if path.is_file())
+
+
+def environment() -> dict[str, str]:
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    return {k: v for k, v in os.environ.items() if not k.startswith("BNLIB_")} | {"PYTHONPATH": paths, "COLUMNS": "200"}
+
+
+# One run
+
+
+def test_a_run_is_done_once_and_nothing_is_left_beside_its_record(root: Path):
+    job = toys.job(toys.training(), root)
+    assert work(job) == Outcome("made", "completed")
+    assert work(job) == Outcome("there")
+    assert unfinished(root) == []
+    assert records.verify(root / "toy") == []
+
+
+def test_a_run_that_another_process_does_is_left_to_it(root: Path):
+    job = toys.job(toys.training(), root)
+    lock = begun(job.run, root, "lock")
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock):
+        assert work(job).kind == "busy"
+    assert work(job).kind == "made"
+
+
+def stop_at(step: int, job: worker.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the sweep end when the run has made so many updates."""
+    monkeypatch.setattr(worker, "LOOK", 0.0)
+    report = worker._Report.__call__
+
+    def call(self: Any, trainer: train.Trainer) -> None:
+        report(self, trainer)
+        if trainer.step == step:
+            job.going.unlink()
+
+    monkeypatch.setattr(worker._Report, "__call__", call)
+
+
+def test_a_run_that_is_stopped_is_resumed_and_its_record_is_that_of_an_uninterrupted_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch, peace: dict[str, str]
+):
+    job = toys.job(toys.training(), root, every=60.0)
+    stop_at(3, job, monkeypatch)
+    assert work(job).kind == "stopped"
+    saved = begun(job.run, root, "ckpt")
+    assert checkpoints.read(saved)["state"]["step"] == 4
+    assert worker.progress(job.run, root) is not None
+    assert records.verify(root / "toy") == []
+    job.going.touch()
+    assert work(job).kind == "made"
+    assert not saved.exists()
+    text = toys.texts(root)
+    assert text == {name: peace[name] for name in text}
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_pieces(root: Path, monkeypatch: pytest.MonkeyPatch):
+    job = toys.job(toys.training(), root)
+    stop_at(3, job, monkeypatch)
+    work(job)
+    saved = begun(job.run, root, "ckpt")
+    content = checkpoints.read(saved)
+    content["state"]["seconds"] += 1000
+    text = checkpoints.io.BytesIO()
+    torch.save(content, text)
+    saved.write_bytes(checkpoints._header(text.getvalue()) + text.getvalue())
+    job.going.touch()
+    work(job)
+    assert 1000 <= records.load(records.path_of(job.run, root)).time["seconds"] < 1100
+
+
+def test_a_run_that_moved_names_both_machines(root: Path, monkeypatch: pytest.MonkeyPatch):
+    job = toys.job(toys.training(), root)
+    with monkeypatch.context() as patch:
+        stop_at(3, job, patch)
+        patch.setattr(worker.provenance, "hardware", lambda device: {"name": "Machine A", "cores": 3})
+        work(job)
+    job.going.touch()
+    work(job)
+    here = worker.provenance.hardware()["name"]
+    assert records.load(records.path_of(job.run, root)).hardware["name"] == f"Machine A, then {here}"
+
+
+def test_nothing_is_begun_after_the_deadline_and_what_was_begun_is_saved(root: Path, monkeypatch: pytest.MonkeyPatch):
+    job = toys.job(toys.training(), root, deadline=100.0)
+    assert work(job).kind == "stopped"
+    assert not begun(job.run, root, "ckpt").exists()
+    monkeypatch.setattr(worker, "LOOK", 0.0)
+    clock = iter([0, 10, 20, 30, 100, 200])
+    monkeypatch.setattr(worker, "time", SimpleNamespace(time=lambda: next(clock), monotonic=time.monotonic))
+    assert work(job).kind == "stopped"
+    assert checkpoints.read(begun(job.run, root, "ckpt"))["state"]["step"] == 4
+
+
+def test_a_damaged_checkpoint_gets_one_line_that_names_it(root: Path, monkeypatch: pytest.MonkeyPatch):
+    job = toys.job(toys.training(), root)
+    saved = begun(job.run, root, "ckpt")
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"bnlib checkpoint 1 abc")
+    assert work(job) == Outcome("failed", f"{saved}: truncated or damaged; remove it to begin that run anew")
+    assert saved.read_bytes() == b"bnlib checkpoint 1 abc"
+    assert not (root / "toy").exists()
+
+
+def test_on_a_full_disk_the_last_checkpoint_and_the_records_stand(root: Path, monkeypatch: pytest.MonkeyPatch):
+    work(toys.job(toys.training(2).only({"seed": 1}), root))
+    job = toys.job(toys.training(), root)
+    stop_at(3, job, monkeypatch)
+    work(job)
+    saved, before = begun(job.run, root, "ckpt"), begun(job.run, root, "ckpt").read_bytes()
+    job.going.touch()
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.os, "fsync", full)
+        assert work(job) == Outcome("refused", f"cannot write {saved}: No space left on device")
+        patch.setattr(worker.checkpoints, "Checkpoint", lambda *args: lambda trainer: None)  # so that only the record is written
+        record = records.path_of(job.run, root)
+        assert work(job) == Outcome("refused", f"cannot write {record}: No space left on device")
+    assert saved.read_bytes() == before
+    assert records.verify(root / "toy") == []
+    assert work(job).kind == "made"
+
+
+def test_the_file_that_a_killed_process_was_writing_is_removed(root: Path):
+    job = toys.job(toys.training(), root)
+    (root / "toy").mkdir()
+    half = root / "toy" / f".{job.run.run_id}.abc.tmp"
+    half.write_text("{")
+    other = root / "toy" / ".0123456789ab.abc.tmp"
+    other.write_text("{")
+    work(job)
+    assert not half.exists()
+    assert other.exists()
+
+
+def test_images_that_no_record_can_be_made_of_are_refused_before_training(root: Path, tmp_path: Path):
+    study = Study("toy", "", (RunConfig("toy", 0, ModelConfig(depth=8), DataConfig(), train=toys.training().runs[0].train),))
+    small = data.synthetic(20, 10)
+    data.save(small, tmp_path / "small.npz")
+    outcome = work(toys.job(study, root, data=tmp_path / "small.npz"))
+    assert outcome.kind == "refused"
+    assert "no record is made of images that are not CIFAR-10's" in outcome.text
+
+
+def test_a_device_that_is_not_there_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert work(toys.job(toys.training(), root, device="cuda")).text == "there is no GPU here that torch can use; choose --device cpu"
+    assert work(toys.job(toys.training(precision="tf32"), root)).kind == "refused"
+    assert worker.resolve("auto") == "cpu"
+
+
+# Many runs
+
+
+def test_a_sweep_does_what_is_missing_and_counts_it(root: Path, in_process: None):
+    study, ended = toys.probing(toys.one, 5), []
+    work(toys.job(Study("toy", "", study.runs[3:4], study.measure), root))
+    summary = sweep(study, root, workers=2, listener=Listener(ended=lambda run, outcome: ended.append((run.seed, outcome.kind))))
+    assert (summary.there, summary.count("made"), summary.remaining) == (1, 4, [])
+    assert sorted(ended) == [(seed, "made") for seed in (0, 1, 2, 4)]
+    assert unfinished(root) == []
+    again = sweep(study, root)
+    assert (again.there, again.outcomes) == (5, {})
+
+
+def test_the_most_valuable_runs_come_first_and_those_that_records_call_for_follow(root: Path, in_process: None):
+    plain, ended = toys.probing(toys.one, 5), []
+
+    def refine(found: Any) -> Iterator[RunConfig]:
+        if len(found) == 3:
+            yield from plain.runs[:2]
+
+    study = Study("toy", "", plain.runs[:1:-1], toys.one, refine)
+    summary = sweep(study, root, listener=Listener(ended=lambda run, outcome: ended.append(run.seed)))
+    assert ended == [4, 3, 2, 0, 1]
+    assert summary.count("made") == 5
+
+
+def test_no_more_runs_than_workers_are_at_work(root: Path, in_process: None):
+    at_work: list[int] = []
+    sweep(toys.probing(toys.one, 6), root, workers=2, listener=Listener(lambda running, remaining: at_work.append(len(running))))
+    assert set(at_work) <= {1, 2}
+    assert 2 in at_work
+
+
+def test_a_run_that_raises_is_named_and_the_others_are_done(root: Path, in_process: None):
+    summary = sweep(toys.probing(toys.odd_ones_fail, 4), root)
+    assert (summary.count("made"), summary.count("failed")) == (2, 2)
+    assert {outcome.text for outcome in summary.outcomes.values()} == {"completed", "Local: seed is odd"}
+    assert [run.seed for run in summary.remaining] == [1, 3]
+
+
+def test_what_would_befall_every_run_ends_the_sweep(root: Path, in_process: None, tmp_path: Path):
+    study = Study("toy", "", tuple(RunConfig("toy", seed, ModelConfig(depth=8), DataConfig()) for seed in range(9)), toys.one)
+    summary = sweep(study, root, data=tmp_path / "nowhere")
+    assert summary.count("refused") == 1 == len(summary.outcomes)
+    assert summary.refused is not None
+    assert "nowhere does not exist" in summary.refused
+
+
+def test_a_sweep_ends_with_its_budget_and_the_next_one_goes_on(
+    root: Path, in_process: None, monkeypatch: pytest.MonkeyPatch, peace: dict[str, str]
+):
+    study = toys.training(2)
+    monkeypatch.setattr(worker, "LOOK", 0.0)
+    now = [0.0]
+    for module in (worker, sys.modules["bnlib.sweep"]):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now[0], monotonic=time.monotonic))
+    report = worker._Report.__call__
+
+    def a_second_each(self: Any, trainer: train.Trainer) -> None:
+        report(self, trainer)
+        now[0] += 1
+
+    monkeypatch.setattr(worker._Report, "__call__", a_second_each)
+    counts = []
+    while len(counts) < 20 and (not counts or counts[-1][0] < 2):
+        summary = sweep(study, root, budget=2)
+        counts.append((summary.there + summary.count("made"), summary.begun))
+    assert counts == [(0, 1), (0, 1), (1, 0), (1, 1), (1, 1), (2, 0)]
+    assert toys.texts(root) == peace
+
+
+def test_a_probe_that_would_overrun_is_not_begun(root: Path, in_process: None, monkeypatch: pytest.MonkeyPatch):
+    study = toys.probing(toys.one, 3)
+    monkeypatch.setattr(sys.modules["bnlib.sweep"], "estimate", lambda study, run, known: 100.0 if run.seed == 1 else 0.1)
+    summary = sweep(study, root, budget=50)
+    assert [run.seed for run in summary.remaining] == [1]
+
+
+class Interrupting(ThreadPoolExecutor):
+    """As a user does, presses Ctrl-C once a run is under way."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(fn, *args, **kwargs)
+
+        def press() -> None:
+            while worker.progress(args[0].run, args[0].root) is None:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=press, daemon=True).start()
+        return future
+
+
+def test_ctrl_c_saves_what_is_begun(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(executors._START, "local", lambda workers, *_: Interrupting(workers))
+    summary = sweep(toys.training(3, epochs=1000), root)
+    assert summary.interrupted
+    assert [outcome.kind for outcome in summary.outcomes.values()] == ["stopped"]
+    assert (len(summary.remaining), summary.begun) == (3, 1)
+    assert not list(root.rglob("*.going"))
+
+
+def test_a_worker_that_is_lost_costs_no_record(root: Path):
+    summary = sweep(toys.probing(toys.second_dies, 3), root)
+    assert summary.refused == "a worker was lost (BrokenProcessPool), but nothing that was measured: run the same command again"
+    assert summary.count("made") == 1
+    assert records.verify(root / "toy") == []
+    lock = begun(summary.remaining[0], root, "lock")
+    with FileLock(lock, timeout=0):
+        assert lock.exists()
+
+
+def test_an_engine_that_takes_no_job_ends_the_sweep(root: Path, monkeypatch: pytest.MonkeyPatch):
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    monkeypatch.setitem(executors._START, "local", lambda *_: pool)
+    summary = sweep(toys.probing(toys.one, 3), root)
+    assert summary.refused is not None
+    assert len(summary.remaining) == 3
+
+
+def test_a_record_that_was_made_on_another_disk_is_missed(root: Path, monkeypatch: pytest.MonkeyPatch):
+    class Elsewhere(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            return super().submit(lambda: Outcome("made", "completed"))
+
+    monkeypatch.setitem(executors._START, "local", lambda workers, *_: Elsewhere(workers))
+    (root / "toy").mkdir()
+    summary = sweep(toys.probing(toys.one, 3), root)
+    assert summary.refused is not None
+    assert "the workers must share the folder" in summary.refused
+    assert len(summary.outcomes) == 1
+
+
+@pytest.mark.parametrize(("executor", "address"), [("local", None), ("submitit", "local"), ("dask", None)])
+def test_every_executor_makes_the_same_records(root: Path, executor: str, address: str | None, peace: dict[str, str]):
+    study = toys.training(1 if executor == "submitit" else 2)  # it starts a process for each
+    assert sweep(study, root, executor=executor, address=address).refused is None
+    text = toys.texts(root)
+    assert len(text) == len(study.runs)
+    assert text == {name: peace[name] for name in text}
+    assert unfinished(root) == []
+
+
+@pytest.mark.parametrize(
+    ("executor", "address", "device", "message"),
+    [
+        ("slurm", None, "cpu", "there is no executor 'slurm'; there are local, submitit, dask"),
+        ("local", "tcp://x", "cpu", "the local executor has none; choose submitit or dask"),
+        ("local", None, "tpu", "there is no device 'tpu'; there are cpu, cuda, auto"),
+        ("submitit", None, "cpu", "submitit: .*slurm"),
+        ("submitit", "nonsense", "cpu", "submitit: .*nonsense"),
+    ],
+)
+def test_an_executor_that_cannot_be_gets_one_line(root: Path, executor: str, address: str | None, device: str, message: str):
+    with pytest.raises(ConfigError, match=message) as caught:
+        sweep(toys.probing(toys.one), root, executor=executor, address=address, device=device)
+    assert "\n" not in str(caught.value)
+    assert unfinished(root) == []
+
+
+@pytest.mark.parametrize(("name", "module"), [("submitit", "submitit"), ("dask", "distributed")])
+def test_an_executor_that_is_not_installed_says_what_to_install(root: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"the executor {name} is not installed: pip install 'bnlib\[cluster\]'"):
+        sweep(toys.probing(toys.one), root, executor=name)
+
+
+def test_a_folder_that_cannot_be_written_gets_one_line(root: Path):
+    (root / records.UNFINISHED).write_text("in the way")
+    with pytest.raises(RecordError, match=r"cannot write .*; name another results folder with --results"):
+        sweep(toys.probing(toys.one), root)
+
+
+def test_a_stale_record_stops_a_sweep_before_it_begins(root: Path, in_process: None):
+    study = toys.probing(toys.one, 2)
+    sweep(study, root)
+    path = records.path_of(study.runs[0], root)
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 0'))
+    with pytest.raises(RecordError, match=f"{path.name}: schema 0 is not 1: it needs another version of bnlib"):
+        sweep(study, root)
+
+
+@pytest.mark.parametrize(("text", "value"), [("90s", 90), ("9m", 540), ("1.5h", 5400)])
+def test_budgets(text: str, value: float):
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "9", "m", "-9m", "0s", "1e3s", "9 m", "nan h", "9d"])
+def test_a_bad_budget_gets_one_line(text: str):
+    with pytest.raises(ConfigError, match=r"write a time above zero with its unit, such as 90s, 9m or 1\.5h"):
+        seconds(text)
+
+
+def test_the_estimate_counts_updates_where_a_run_is_trained(root: Path):
+    study = toys.training(1)
+    work(toys.job(study, root))
+    done = study.done(root)
+    done[0].time["seconds"] = 4.0
+    longer = toys.training(1, epochs=400).runs[0]
+    assert estimate(study, study.runs[0], done) == 4
+    assert estimate(study, longer, done) == 400
+    assert estimate(Study("toy", "", study.runs, toys.one), longer, done) == 4
+    assert estimate(study, RunConfig("toy", 0, ModelConfig(depth=14), DataConfig(), train=longer.train), done) is None
+
+
+# Many processes
+
+
+FORKS = """
+import itertools, os, random, sys, time
+from pathlib import Path
+import toys
+from bnlib import worker
+
+killed, shared, warm = map(Path, sys.argv[1:])
+killed.mkdir()
+shared.mkdir()
+toys.uninterrupted(toys.training(), warm)  # so that each process that is forked has the images
+random.seed(0)
+
+def fork(child):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return pid
+
+kills = 0
+for seed in itertools.count():
+    study = toys.training(seed + 1)
+    job = toys.job(toys.Study("toy", "", study.runs[-1:]), killed)
+    longest = 0.5
+    while not (killed / "toy" / f"{job.run.run_id}.json").exists():
+        pid = fork(lambda: worker.work(job))
+        time.sleep(random.uniform(0, longest))
+        os.kill(pid, 9)
+        kills += os.waitpid(pid, 0)[1] == 9
+        longest *= 1.1  # on a slow machine too a run ends
+    if kills >= 20:
+        break
+print(seed + 1, kills, flush=True)
+
+def every_run():
+    for run in toys.training(3).runs:
+        print(worker.work(toys.job(toys.Study("toy", "", (run,)), shared)).kind, flush=True)
+
+for pid in [fork(every_run) for _ in range(2)]:
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder with `killed`, whose runs were killed time and again, and `shared`, where two processes did the same runs at once."""
+    folder = tmp_path_factory.mktemp("forked")
+    command = [sys.executable, "-c", FORKS, *(str(folder / name) for name in ("killed", "shared", "warm"))]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout.split()
+
+
+def test_runs_that_are_killed_at_random_moments_give_the_records_of_runs_left_in_peace(forked: tuple[Path, list[str]], tmp_path: Path):
+    folder, (runs, kills, *_) = forked
+    assert int(kills) >= 20
+    assert toys.texts(folder / "killed") == toys.uninterrupted(toys.training(int(runs)), tmp_path / "peace")
+    assert records.verify(folder / "killed" / "toy") == []
+
+
+def test_two_processes_share_the_runs(forked: tuple[Path, list[str]], tmp_path: Path):
+    folder, (_, _, *said) = forked
+    assert said.count("made") == 3
+    assert set(said) <= {"made", "there", "busy"}
+    assert toys.texts(folder / "shared") == toys.uninterrupted(toys.training(3), tmp_path / "peace")
+
+
+def start(*args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(TESTS / "toys.py"), *args]
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_ctrl_c_in_a_terminal_ends_a_sweep_cleanly_and_says_what_remains(root: Path):
+    first = toys.training(2, epochs=1000).runs[0]
+    sweeping = start("sweep", "toy", "--results", str(root), "--workers", "1")
+    until(lambda: worker.progress(first, root) is not None)
+    os.killpg(sweeping.pid, signal.SIGINT)
+    said, problems = sweeping.communicate()
+    assert sweeping.returncode == 130
+    assert "toy: 0 records were there, 0 made; 2 remain, 1 of them begun: run the same command again to go on" in said
+    assert problems == ""
+    assert checkpoints.load(begun(first, root, "ckpt"), first, checkpoints.read(begun(first, root, "ckpt"))["about"])
+    # And a sweep that dies takes its workers with it, which save first.
+    begun(first, root, "progress").unlink(missing_ok=True)
+    before = checkpoints.read(begun(first, root, "ckpt"))["state"]["step"]
+    sweeping = start("sweep", "toy", "--results", str(root), "--workers", "1")
+    until(lambda: worker.progress(first, root) is not None)
+    sweeping.kill()
+    sweeping.communicate()
+    with FileLock(begun(first, root, "lock"), timeout=60):
+        assert checkpoints.read(begun(first, root, "ckpt"))["state"]["step"] > before
+
+
+def test_two_sweeps_at_once_do_no_run_twice(root: Path):
+    command = [sys.executable, "-m", "bnlib", "sweep", "spectra", "--only", "N=50", "--results", str(root), "--workers", "1"]
+    both = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [(*sweeping.communicate(), sweeping.returncode) for sweeping in both]
+    assert [(problems, status) for _, problems, status in said] == [("", 0)] * 2
+    study = studies.get("spectra").only({"N": 50})
+    assert sum(lines.count(" made: completed") for lines, _, _ in said) == len(study.runs)
+    assert records.verify(root) == []
+    assert study.missing(root) == []
