@@ -20,8 +20,14 @@ def test_the_word_follows_from_the_parts(holds: tuple, word: str):
 
 
 def test_two_seeds_are_too_few():
-    with pytest.raises(ValueError, match="at least three seeds"):
-        claims.decide(YES[:2], YES)
+    assert claims.decide(YES[:2], YES) == "not yet measured"
+    assert claims.pending("Claimed.", 2).markdown() == "> **Verdict: not yet measured.** Claimed. It takes 3 seeds; so far there are 2."
+
+
+def test_spread_is_written_as_a_sentence_has_it():
+    assert claims.spread([1.0, 2.0, 30.0]) == "2 (1 to 30)"
+    assert claims.spread([1.0, 123.0, 45_678.0], ".2g") == "120 (1 to 46,000)"
+    assert claims.spread([1.2e-7, 3.4e12, np.inf], ".2g") == "3.4×10¹² (1.2×10⁻⁷ to overflow)"
 
 
 def initialised(growth: dict[str, float], kurtosis: dict[str, float], ratio: dict[str, float], share: dict[str, float]) -> list:

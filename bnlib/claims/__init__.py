@@ -4,6 +4,17 @@ Every threshold was fixed, with its reason, before the committed records were me
 measurements of the same quantities came before, and those of the laboratory were chosen on other seeds.
 """
 
+from bnlib.claims.divergence import (
+    depth_costs_rate,
+    edges,
+    explodes_at,
+    growth_factor,
+    held,
+    relative_loss,
+    steps_explode,
+    together,
+    update_explodes,
+)
 from bnlib.claims.initialisation import (
     activations_grow,
     gradients_are_heavy_tailed,
@@ -11,6 +22,20 @@ from bnlib.claims.initialisation import (
     growth,
     one_class_takes_all,
     slope,
+)
+from bnlib.claims.learning import (
+    PAPER,
+    about,
+    arms,
+    between_lies_between,
+    fig1,
+    final,
+    first_updates,
+    gain,
+    large_rate_wins,
+    no_better_at_equal_rate,
+    rate,
+    recorded,
 )
 from bnlib.claims.products import (
     best_loss,
@@ -24,28 +49,50 @@ from bnlib.claims.products import (
     restandardising_gives_rate_back,
     usable_rate,
 )
-from bnlib.claims.verdict import Verdict, decide, in_paper_setting, per_seed, spread
+from bnlib.claims.verdict import Verdict, decide, in_paper_setting, pending, per_seed, spread
 
 __all__ = [
+    "PAPER",
     "Verdict",
+    "about",
     "activations_grow",
+    "arms",
     "best_loss",
+    "between_lies_between",
     "decide",
+    "depth_costs_rate",
+    "edges",
+    "explodes_at",
     "factors_cost_rate",
+    "fig1",
+    "final",
+    "first_updates",
+    "gain",
     "gradients_are_heavy_tailed",
     "gradients_ignore_the_input",
     "growth",
+    "growth_factor",
+    "held",
     "in_paper_setting",
+    "large_rate_wins",
     "law_distance",
     "law_holds",
     "log_condition",
+    "no_better_at_equal_rate",
     "of_product",
     "one_class_takes_all",
+    "pending",
     "per_seed",
     "products_spread",
+    "rate",
+    "recorded",
+    "relative_loss",
     "restandardising_conditions",
     "restandardising_gives_rate_back",
     "slope",
     "spread",
+    "steps_explode",
+    "together",
+    "update_explodes",
     "usable_rate",
 ]

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 
 from bnlib.records import Record, select
 
-Word = Literal["reproduced", "partly", "not reproduced"]
+Word = Literal["reproduced", "partly", "not reproduced", "not yet measured"]
+SEEDS = 3  # that a verdict needs
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,30 @@ class Verdict:
 
 
 def decide(*holds: Bool[np.ndarray, " seeds"]) -> Word:
-    """*Reproduced* if every part of a claim holds on every one of at least three seeds, *not reproduced* if none does on any."""
-    if min(len(part) for part in holds) < 3:
-        raise ValueError("a verdict needs at least three seeds")
+    """*Reproduced* if every part of a claim holds on every seed, *not reproduced* if none does on any; it takes three seeds."""
+    if min(len(part) for part in holds) < SEEDS:
+        return "not yet measured"
     parts = [bool(part.all()) for part in holds]
     return "reproduced" if all(parts) else "partly" if any(part.any() for part in holds) else "not reproduced"
 
 
+def pending(claim: str, seeds: int) -> Verdict:
+    """The verdict on a claim as long as there are fewer seeds than it needs."""
+    return Verdict(claim, "not yet measured", f"it takes {SEEDS} seeds; so far there are {seeds}")
+
+
 def spread(values: Sequence[float] | Float[np.ndarray, " n"], form: str = ".3g") -> str:
-    """Such as "2.1 (1.8 to 2.6)": the median over seeds, and the range."""
-    low, mid, high = (format(float(x), form) for x in (np.min(values), np.median(values), np.max(values)))
+    """Such as "2.1 (1.8 to 2.6)": the median over seeds, and the range; powers of ten written out, "overflow" for infinity."""
+    low, mid, high = (_written(format(float(x), form)) for x in (np.min(values), np.median(values), np.max(values)))
     return f"{mid} ({low} to {high})"
+
+
+def _written(text: str) -> str:
+    mantissa, power, exponent = text.partition("e")
+    if not power or abs(float(text)) >= 1e6 or abs(float(text)) < 1:
+        raised = str(int(exponent or 0)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{mantissa}×10{raised}" if power else mantissa.replace("inf", "overflow")
+    return f"{float(text):,.0f}"
 
 
 def in_paper_setting(records: Sequence[Record], norm: str, depth: int = 110) -> list[Record]:

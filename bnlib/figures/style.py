@@ -164,14 +164,20 @@ def label(fig: go.Figure, x: Number, y: Number, text: str, colour: str = TEXT, a
 
 def end_labels(fig: go.Figure, x: Number, ends: Mapping[str, float]) -> None:
     """The names of the series beside the ends (x, y) of their curves, moved apart where they would touch. For one panel."""
+    names = {name: (SERIES[name].label.removeprefix("BN on the "), SERIES[name].colour) for name in ends}
+    labels_apart(fig, [(x, y, *names[name]) for name, y in ends.items()])
+
+
+def labels_apart(fig: go.Figure, labels: Sequence[tuple[Number, float, str, str]]) -> None:
+    """Words beside (x, y), each with its text and colour, moved up or down where they would touch. For one panel."""
     axis, margin = fig.layout.yaxis, fig.layout.margin
     pixels = (fig.layout.height - margin.t - margin.b) / abs(axis.range[1] - axis.range[0])
-    falling = sorted(ends, key=lambda name: -ends[name])
-    wanted = [pixels * (math.log10(ends[name]) if axis.type == "log" else ends[name]) for name in falling]
+    falling = sorted(labels, key=lambda one: -one[1])
+    wanted = [pixels * (math.log10(y) if axis.type == "log" else y) for _, y, _, _ in falling]
     given = [min(wanted[k] - 17 * (i - k) for k in range(i + 1)) for i in range(len(falling))]
     middle = sum(wanted) / len(wanted) - sum(given) / len(given)
-    for name, y, held in zip(falling, wanted, given, strict=True):
-        label(fig, x, ends[name], SERIES[name].label.removeprefix("BN on the "), SERIES[name].colour, shift=round(held + middle - y))
+    for (x, y, text, colour), there, free in zip(falling, wanted, given, strict=True):
+        label(fig, x, y, text, colour, shift=round(free + middle - there))
 
 
 def coarse(values: Float[np.ndarray, " x"]) -> Float[np.ndarray, " x"]:

@@ -1,0 +1,125 @@
+"""What a large step does: the loss along the gradient, the channels in one update, depth (studies `steps`, `divergence`, `max-lr`)."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.lines import MINI_BATCHES
+from bnlib.records import Record, settings
+from bnlib.studies import NORMAL, STUDIES, largest_that_trains
+
+
+def held(records: Iterable[Record], **where: Any) -> list[Record]:
+    """The records with these settings, by seed; none where there are none, as while a study is being measured."""
+    found = [r for r in records if all(settings(r.config).get(key) == value for key, value in where.items())]
+    return sorted(found, key=lambda r: r.config.seed)
+
+
+def together(*groups: Sequence[Record]) -> list[list[Record]]:
+    """Of each group the records of the seeds that all groups have, so that they can be compared seed by seed."""
+    common = set.intersection(*({r.config.seed for r in group} for group in groups))
+    return [[r for r in group if r.config.seed in common] for group in groups]
+
+
+def relative_loss(record: Record, mini_batch: int) -> Float[np.ndarray, " t"]:
+    """L(theta - t g) / L(theta) on a mini-batch, at the record's steps t; infinite where the loss is not finite."""
+    loss = record.array("loss")[record.measured["mini_batch"].index(mini_batch)]
+    return np.where(np.isfinite(loss), loss / loss[0], np.inf)
+
+
+def explodes_at(record: Record, mini_batch: int, factor: float = 2.0) -> float:
+    """The smallest measured step t at which the relative loss exceeds `factor`; the largest measured where it nowhere does."""
+    steps = record.array("step")
+    return float(steps[np.append(np.flatnonzero(relative_loss(record, mini_batch) > factor), len(steps) - 1)[0]])
+
+
+def steps_explode(steps: Sequence[Record]) -> Verdict:
+    """Fig 3, ResNet-110 on its normal schedule, mini-batches 1, 4 and 7. The loss doubles at a step at least 30 times smaller without
+    BN than with it, and without BN it has grown 10^6-fold by a step of 0.1.
+
+    The paper's curves with BN reach twice the loss at a step of 0.1 to 0.2 or beyond, those without pass 10^6 at 0.003 to 0.007: 15 to
+    70 times earlier, and double before. 0.1 is the rate that BN trains at. That each mini-batch counts as a part of its own was
+    decided on the first records, when they differed; at first a part had to hold on all three.
+    """
+    claim = "Without BN even small steps along the gradient make the loss explode; with BN much larger ones do not."
+    none, batch = together(*(held(steps, norm=norm, lr=NORMAL[norm], depth=110) for norm in ("none", "batch")))
+    if len(none) < SEEDS:
+        return pending(claim, len(none))
+    low, high, million = (
+        np.array([[explodes_at(r, k, factor) for r in rows] for k in MINI_BATCHES])
+        for rows, factor in ((none, 2.0), (batch, 2.0), (none, 1e6))
+    )
+    at_low, at_high, at_million = (" / ".join(_of(row).partition(" ")[0] for row in values) for values in (low, high, million))
+    return Verdict(
+        claim,
+        decide(*(high / low > 29.9), *(million <= 0.1)),  # the steps are rounded
+        f"on mini-batches 1 / 4 / 7 the loss doubles at a step of {at_low} without BN and of {at_high} with it (medians of seeds); without "
+        f"BN it is a million times what it was at {at_million}",
+    )
+
+
+def growth_factor(record: Record, layer: int, rate: float) -> float:
+    """Mean channel variance of a layer after an update at this rate over that before it; infinite where it is not finite."""
+    steps, variance = record.array("step"), record.array(f"variance_{layer}").mean(1)
+    after = variance[np.argmin(np.abs(steps - rate))]
+    return float(after / variance[0]) if math.isfinite(after) else math.inf
+
+
+def update_explodes(divergence: Sequence[Record]) -> Verdict:
+    """Fig 4, ResNet-110. One update at 0.01 without BN multiplies the variance at layer 80 by 1000 or more, and that at layers 8, 44 and
+    80 by ever more; with BN one at 0.1 multiplies none by 10.
+
+    In the paper the largest variance at layer 80 ends at 6 x 10^16, from about 20 by its Fig 5, while layer 8 stays below 1.02; its rate
+    is not known, but the loss is 10^6-fold from 0.003 on in its Fig 3. Three decades are growth beyond doubt, within one is none.
+    """
+    claim = "One large update without BN makes the activations of the last layers explode; with BN it leaves them as they are."
+    none, batch = together(*(held(divergence, norm=norm, depth=110) for norm in ("none", "batch")))
+    if len(none) < SEEDS:
+        return pending(claim, len(none))
+    grown = np.array([[growth_factor(r, layer, 0.01) for layer in (8, 44, 80)] for r in none])
+    kept = np.array([[growth_factor(r, layer, 0.1) for layer in (8, 44, 80)] for r in batch])
+    shown = [_of(grown[:, i]) for i in range(3)]
+    return Verdict(
+        claim,
+        decide(grown[:, 2] >= 1e3, (grown[:, 0] <= grown[:, 1]) & (grown[:, 1] <= grown[:, 2]), np.all(kept < 10, axis=1)),
+        f"one update at 0.01 without BN multiplies the variance of layer 8 by {shown[0]}, of layer 44 by {shown[1]}, of layer 80 by "
+        f"{shown[2]}; one at 0.1 with BN multiplies none by more than {np.max(kept):.2g}",
+    )
+
+
+def edges(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, float]:
+    """The largest learning rate that trains, by seed; 0 where none does. A seed counts once all its planned rates are measured."""
+    study, found = STUDIES["max-lr"], held(max_lr, norm=norm, depth=depth)
+    assert study.refine is not None
+    planned = (*study.only({"norm": norm, "depth": depth}).runs, *study.refine([r for r in found if r.config.seed == 0]))
+    complete = {run.seed for run in planned} - {run.seed for run in planned if run not in {r.config for r in found}}
+    rows = {seed: [r for r in found if r.config.seed == seed] for seed in sorted(complete)}
+    return {seed: largest_that_trains(row) or 0.0 for seed, row in rows.items()}
+
+
+def depth_costs_rate(max_lr: Sequence[Record]) -> Verdict:
+    """Sec 4 and the appendix. Without BN a ResNet-8 trains at ten times the rate of a ResNet-110 or more, and so does a ResNet-110 with BN.
+
+    Tenfold is two stops of the ladder of rates, of which one is its resolution. The paper trains the two arms of ResNet-110 at 0.1 and
+    10^-4; what its appendix says of shallower networks we know only in words.
+    """
+    claim = "Without BN a deep network bears only small learning rates; a shallow one bears much larger ones."
+    rows = [edges(max_lr, norm, depth) for norm, depth in (("none", 110), ("none", 8), ("batch", 110))]
+    seeds = sorted(set.intersection(*(set(row) for row in rows)))
+    if len(seeds) < SEEDS:
+        return pending(claim, len(seeds))
+    deep, shallow, normalised = (np.array([row[seed] for seed in seeds]) for row in rows)
+    return Verdict(
+        claim,
+        decide(10 * deep < 1.01 * shallow, 10 * deep < 1.01 * normalised),  # the rates are rounded, to 1 in 500
+        f"the largest rate at which 100 updates bring the loss below 2.2 is {_of(deep)} at 110 layers and {_of(shallow)} at 8 without BN; "
+        f"with BN it is {_of(normalised)} at 110",
+    )
+
+
+def _of(values: Float[np.ndarray, "..."]) -> str:
+    return spread(values.ravel(), ".2g")

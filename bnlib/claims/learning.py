@@ -1,0 +1,163 @@
+"""Larger learning rates, with batch normalisation and without (paper, Sec 2 and Fig 1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from bnlib.claims.verdict import SEEDS, Verdict, decide, spread
+from bnlib.records import Record, load, results_dir
+
+STUDIES = ("fig1", "fig1-165", "fig1-small")  # the best first
+PAPER = {"large": ("batch", 0.1), "between": ("batch", 0.003), "matched": ("batch", 1e-4), "none": ("none", 1e-4)}
+BETTER, NO_BETTER = 5.0, 2.0  # points of test accuracy
+
+
+def recorded(study: str, root: Path | None = None) -> list[Record]:
+    """All records of a study below `root`, none where it has not been measured. Raises RecordError on a damaged one."""
+    return [load(path) for path in sorted((results_dir(root) / study).glob("*.json"))]
+
+
+def fig1(root: Path | None = None) -> list[Record]:
+    """The runs to show Fig 1 with: those of the study that has most of its arms; of equals, of the one nearest the paper."""
+    return max((recorded(study, root) for study in STUDIES), key=lambda runs: len(arms(runs)))  # the first of equals
+
+
+def arms(runs: Sequence[Record]) -> dict[str, list[Record]]:
+    """The arms of Fig 1 that are among `runs`, each a list of seeds. Runs of a few updates, without epochs, belong to none.
+
+    none      without BN, at the largest rate there is
+    matched   with BN, at that rate
+    large     with BN, at the largest rate there is, if that is larger
+    between   with BN, at the rate between these two; of several, the one in the middle
+    """
+    found: dict[tuple[str, float], list[Record]] = {}
+    for run in runs:
+        setting = _setting(run)
+        if setting is not None and run.config.train is not None and not run.config.train.steps:
+            found.setdefault(setting, []).append(run)
+    unnormalised = max((lr for norm, lr in found if norm == "none"), default=0.0)
+    larger = sorted(lr for norm, lr in found if norm == "batch" and lr > unnormalised)
+    between = larger[:-1]
+    keys = {
+        "large": ("batch", larger[-1] if larger else None),
+        "between": ("batch", between[len(between) // 2] if between else None),
+        "matched": ("batch", unnormalised),
+        "none": ("none", unnormalised),
+    }
+    return {arm: sorted(found[key], key=lambda r: r.config.seed) for arm, key in keys.items() if key in found}
+
+
+def first_updates(root: Path | None = None) -> dict[str, list[Record]]:
+    """The runs of ResNet-110 in the paper's settings, by arm, from the study that follows the first updates longest."""
+    for study in ("fig1-small", "fig1", "fig1-165"):
+        deep = [run for run in recorded(study, root) if run.config.model is not None and run.config.model.depth == 110]
+        found = {arm: [run for run in deep if _setting(run) == setting] for arm, setting in PAPER.items()}
+        if any(found.values()):
+            return {arm: sorted(seeds, key=lambda r: r.config.seed) for arm, seeds in found.items() if seeds}
+    return {}
+
+
+def _setting(run: Record) -> tuple[str, float] | None:
+    model, setting = run.config.model, run.config.train
+    return (model.norm, setting.lr) if model is not None and setting is not None and run.status != "failed" else None
+
+
+def rate(runs: Sequence[Record]) -> float:
+    """The initial learning rate of an arm."""
+    assert runs[0].config.train is not None
+    return runs[0].config.train.lr
+
+
+def final(run: Record, part: str = "test") -> float:
+    """Accuracy after the last epoch on the test or the training images, in per cent; NaN where the run diverged."""
+    return float(100 * run.array(f"{part}_acc")[-1]) if run.status == "completed" else float("nan")
+
+
+def gain(runs: Sequence[Record], better: str, worse: str) -> Float[np.ndarray, " seeds"]:
+    """Points of final test accuracy between two arms, for each seed that both have; NaN where one of them diverged."""
+    held = [{run.config.seed: final(run) for run in arms(runs).get(arm, ())} for arm in (better, worse)]
+    return np.array([held[0][seed] - held[1][seed] for seed in sorted(held[0].keys() & held[1].keys())])
+
+
+def large_rate_wins(runs: Sequence[Record]) -> Verdict:
+    """Fig 1. BN at the large rate ends at least 5 points above the unnormalised network.
+
+    The paper's curves end 11.3 points apart, as digitised; its widest band is one point to either side. Half the effect leaves room for
+    a smaller network and fewer images, and is beyond what seeds do.
+    """
+    points = gain(runs, "large", "none")
+    return Verdict(
+        "A network with BN at a larger learning rate ends well above one without BN at the largest rate that it bears.",
+        decide(points >= BETTER),
+        _because(runs, ("large", "none")),
+    )
+
+
+def no_better_at_equal_rate(runs: Sequence[Record]) -> Verdict:
+    """Fig 1. At the unnormalised network's own rate, BN ends at most 2 points above it.
+
+    The paper's ends 0.7 points below it, as digitised. The margin is the full width of its widest band.
+    """
+    points = gain(runs, "matched", "none")
+    return Verdict(
+        "At the rate of the network without BN, one with BN is no better.",
+        decide(points <= NO_BETTER),
+        _because(runs, ("matched", "none")),
+    )
+
+
+def between_lies_between(runs: Sequence[Record]) -> Verdict:
+    """Fig 1. BN at the rate between ends above BN at the small rate and below BN at the large one. The paper's are 9.1 and 2.9 apart."""
+    up, down = gain(runs, "between", "matched"), gain(runs, "large", "between")
+    return Verdict(
+        "With BN, the larger the learning rate, the higher the network ends.",
+        decide(up > 0, down > 0),
+        _because(runs, ("between", "matched"), ("large", "between")),
+    )
+
+
+def about(runs: Sequence[Record]) -> str:
+    """Such as "ResNet-32, 10,000 training images, 40 epochs, 2 seeds a setting": what the arms have in common, and where they differ."""
+    kept = [run.config for seeds in arms(runs).values() for run in seeds]
+    depths, sizes, lengths = (
+        sorted(values)
+        for values in (
+            {c.model.depth for c in kept if c.model},
+            {c.data.train_size for c in kept if c.data},
+            {c.train.epochs for c in kept if c.train},
+        )
+    )
+    counts = sorted({len(seeds) for seeds in arms(runs).values()})
+    return (
+        f"ResNet-{_to(depths)}, {_to(sizes)} training images, {_to(lengths)} epochs, {_to(counts)} seed{'s' * (counts[-1] > 1)} a setting"
+    )
+
+
+def _to(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
+
+
+_NAME = {"large": "BN at a larger rate", "between": "BN at a rate between", "matched": "BN at that rate", "none": "the net without BN"}
+
+
+def _because(runs: Sequence[Record], *pairs: tuple[str, str]) -> str:
+    held = arms(runs)
+    if missing := [_NAME[arm] for arm in PAPER if arm in sum(pairs, ()) and arm not in held]:
+        return f"not measured: {', '.join(missing)}"
+    few = min(len(gain(runs, *pair)) for pair in pairs) < SEEDS
+    return f"{about(runs)}: {'; '.join(_apart(runs, *pair) for pair in pairs)}" + f"; a verdict needs {SEEDS} seeds" * few
+
+
+def _apart(runs: Sequence[Record], better: str, worse: str) -> str:
+    """How far one arm ends above the other, or below it, and how many runs have no end."""
+    held, points = arms(runs), gain(runs, better, worse)
+    first, second = (f"{'no BN' if arm == 'none' else 'BN'} at {rate(held[arm]):g}" for arm in (better, worse))
+    ended = points[np.isfinite(points)]
+    gone = f"{first} or {second} diverges in {len(points) - len(ended)} of {len(points)} seeds"
+    if not len(ended):
+        return gone
+    below = ended.max() < 0
+    text = f"{first} ends {spread(-ended if below else ended, '.1f')} points {'below' if below else 'above'} {second}"
+    return text + f", but {gone}" * (len(ended) < len(points))

@@ -1,0 +1,220 @@
+"""The depth x learning-rate map: which networks train, with BN and without, one cell a setting; and the largest rate that trains.
+
+Records of the studies `max-lr` (100 updates) and `map` (10 epochs) in, figures out.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from bnlib import train
+from bnlib.claims import edges
+from bnlib.config import Norm
+from bnlib.controls import number_text
+from bnlib.figures.divergence import crosses, joined, until
+from bnlib.figures.style import PAPER, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, from_paper, label, power_label, readable, theory
+from bnlib.records import Record
+from bnlib.studies import DEPTHS, LADDER, NORMAL
+
+Key = tuple[str, int, float]  # normaliser, depth, learning rate
+
+PAIR: tuple[Norm, Norm] = ("batch", "none")
+CHANCE = math.log(10)  # the loss of a net that knows nothing
+_TOP = 1e4  # of the losses that are drawn
+_ENDS = {"100 updates": (1.4, 2.4), "10 epochs": (0.2, 2.4)}  # of the colours
+_WHOLE = {"100 updates": ("update", 100), "10 epochs": ("epoch", 10)}
+_COLUMNS = Axis("learning rate", -0.5, 12.5, ticks=range(0, 13, 2), labels=[power_label(rate) for rate in LADDER[::2]])
+_ROWS = Axis("depth", -0.5, 6.5, ticks=range(7), labels=[str(depth) for depth in DEPTHS])
+_DOMAINS = ((0.76, 0.97), (0.48, 0.69), (0.0, 0.28))  # of the panels, from the top
+_MARKS = {"dead": "circle-open", "slow": "triangle-down-open"}
+_VERB = {"diverged": "diverges", "dead": "is dead", "slow": "is slow", "trains": "trains"}
+_NONE = 3e-6  # where a row is drawn in which no rate trains
+_DEPTH = Axis("depth", 0, 134, ticks=(8, 20, 32, 44, 56, 110))
+
+
+def losses(run: Record) -> Float[np.ndarray, " n"]:
+    """Of each update, or of each epoch where the run was to make whole epochs."""
+    assert run.config.train is not None
+    return run.array("step_loss" if run.config.train.steps else "train_loss")
+
+
+def outcome(run: Record) -> str:
+    """`train.outcome`: "diverged", "dead", "slow" or "trains"; of a run of epochs, by the mean loss of the last."""
+    assert run.config.train is not None
+    seen = losses(run) if run.config.train.steps else losses(run)[-1:]
+    return train.outcome(run.status, seen.tolist(), float(run.array("logit_spread")))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one setting, one a seed."""
+
+    runs: Sequence[Record] = ()
+
+    @cached_property
+    def loss(self) -> float:
+        """The loss reached, by the last 20 updates or the last epoch: median over the runs that did not diverge; NaN without any."""
+        last = [losses(r)[-train.WINDOW if r.config.train and r.config.train.steps else -1 :] for r in self.runs if r.status == "completed"]
+        ends = [float(part.mean()) for part in last]
+        return float(np.median(ends)) if ends else math.nan
+
+    @cached_property
+    def mark(self) -> str:
+        """How the worst of the runs went, "" without any: a cell may have a loss and a red cross, where seeds disagree."""
+        found = [outcome(run) for run in self.runs]
+        return next((word for word in _VERB if word in found), "")
+
+    @cached_property
+    def words(self) -> str:
+        """Such as "trains (loss 1.9)", "diverges at update 3" or, where the seeds disagree, "trains in 2 of 3 runs"."""
+        found = [outcome(run) for run in self.runs]
+        if not found:
+            return "not yet measured"
+        most = max(_VERB, key=found.count)
+        if found.count(most) < len(found):
+            return f"{_VERB[most]} in {found.count(most)} of {len(found)} runs"
+        if most == "diverged":
+            return f"diverges at update {min(int(run.status.partition('@')[2]) for run in self.runs)}"
+        return f"trains (loss {self.loss:.1f})" if most == "trains" else _VERB[most]
+
+
+def cells(records: Iterable[Record]) -> dict[Key, Cell]:
+    """The cells that have runs, by normaliser, depth and learning rate; their runs by seed."""
+    found: dict[Key, list[Record]] = {}
+    for run in sorted(records, key=lambda r: r.config.seed):
+        assert run.config.model is not None
+        assert run.config.train is not None
+        found.setdefault((run.config.model.norm, run.config.model.depth, run.config.train.lr), []).append(run)
+    return {key: Cell(runs) for key, runs in found.items()}
+
+
+def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, after: str = "100 updates") -> go.Figure:
+    """Two heat maps, depth by learning rate: the loss reached, and what became of the rest. A cross-hair; below, the runs behind it.
+
+    `maps` has the cells after "100 updates", after "10 epochs", or both.
+    """
+    held = maps[after]
+    chosen = {norm: held.get((norm, depth, lr), Cell()) for norm in PAIR}
+    title = f"{depth} layers at {number_text(lr)}: with BN {chosen['batch'].words}, without {chosen['none'].words}"
+    unit, count = _WHOLE[after]
+    x = Axis(unit, 0, 1.3 * count, ticks=[count * share / 4 for share in range(5)])
+    fig = figure(title, (_COLUMNS, _ROWS), (_COLUMNS, _ROWS), (x, Axis("loss", 0.1, _TOP, log=True)), height=600, stack=True)
+    fig.update_layout(margin={"r": 60, "t": 8})
+    for axis, domain in zip(("yaxis", "yaxis2", "yaxis3"), _DOMAINS, strict=True):
+        fig.layout[axis].domain = domain
+    fig.update_xaxes(showticklabels=False, title_text="", row=1, col=1)
+    fig.update_yaxes(title_standoff=2)
+    for row, norm in enumerate(PAIR, start=1):
+        fig.update_xaxes(showgrid=False, row=row, col=1)
+        fig.update_yaxes(showgrid=False, row=row, col=1)
+        _name(fig, SERIES[norm].label, _DOMAINS[row - 1][1], SERIES[norm].colour)
+        _heat(fig, [[held.get((norm, d, rate), Cell()) for rate in LADDER] for d in DEPTHS], row, _ENDS[after])
+        _cross_hair(fig, LADDER.index(lr), DEPTHS.index(depth), row)
+        _runs(fig, chosen[norm], norm, count)
+    theory(fig, np.array([0.0, count]), np.array([CHANCE, CHANCE]), "ln 10", row=3, col=1)
+    _name(fig, "✕ diverged   ○ dead   ▽ slow   blank: no run", 0.325, TEXT)
+    _name(fig, "in the framed cell", _DOMAINS[2][1], TEXT, "right")
+    return fig
+
+
+def _name(fig: go.Figure, text: str, y: float, colour: str, side: str = "left") -> None:
+    at = {"x": 0.0 if side == "left" else 1.0, "xanchor": side, "y": y, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
+    fig.add_annotation(text=text, showarrow=False, font={"color": colour, "size": 13}, **at)
+
+
+def _heat(fig: go.Figure, cells: Sequence[Sequence[Cell]], row: int, ends: tuple[float, float]) -> None:
+    """The cells of one kind of network, a row a depth."""
+    low, high = ends
+    z = np.array([[c.loss for c in line] for line in cells])
+    ticks = [low, (low + CHANCE) / 2, CHANCE]
+    bar: dict[str, Any] = {
+        "thickness": 8,
+        "len": 0.49,
+        "y": 0.725,
+        "tickvals": ticks,
+        "ticktext": [f"{t:.1f}" for t in ticks],
+        "outlinewidth": 0,
+    }
+    bar["title"] = {"text": "loss", "font": {"size": 13}}
+    words = [
+        [f"{depth} layers, {number_text(lr)}: {c.words}" for lr, c in zip(LADDER, line, strict=True)]
+        for depth, line in zip(DEPTHS, cells, strict=True)
+    ]
+    fig.add_heatmap(
+        z=np.round(np.clip(z, low, high), 2), zmin=low, zmax=high, colorscale=SEQUENTIAL, reversescale=True, showscale=row == 1,
+        colorbar=bar, text=words, hoverinfo="text", xgap=1, ygap=1, row=row, col=1,
+    )  # fmt: skip
+    marks = [(c.mark, x, y) for y, line in enumerate(cells) for x, c in enumerate(line)]
+    for mark, symbol in _MARKS.items():
+        places = [(x, y) for word, x, y in marks if word == mark]
+        look = {"symbol": symbol, "size": 7, "color": "#e8e8e8", "line": {"width": 1.5}}
+        fig.add_scatter(x=[x for x, _ in places], y=[y for _, y in places], mode="markers", marker=look, hoverinfo="skip", row=row, col=1)
+    places = [(x, y) for word, x, y in marks if word == "diverged"]
+    crosses(fig, np.array([float(x) for x, _ in places]), np.array([float(y) for _, y in places]), 7, row=row, col=1)
+
+
+def _cross_hair(fig: go.Figure, column: int, line: int, row: int) -> None:
+    thin, frame = {"color": TEXT, "width": 1, "dash": "dot"}, {"color": TEXT, "width": 2}
+    fig.add_shape(type="line", x0=column, x1=column, y0=-0.5, y1=6.5, line=thin, row=row, col=1)
+    fig.add_shape(type="line", x0=-0.5, x1=12.5, y0=line, y1=line, line=thin, row=row, col=1)
+    fig.add_shape(type="rect", x0=column - 0.5, x1=column + 0.5, y0=line - 0.5, y1=line + 0.5, line=frame, row=row, col=1)
+
+
+def _runs(fig: go.Figure, chosen: Cell, norm: str, count: int) -> None:
+    """The loss of each run of a cell, as many traces as there are where there is none."""
+    series = SERIES[norm]
+    curves = [until(np.arange(1.0, len(losses(run)) + 1), losses(run), _TOP) for run in chosen.runs]
+    x, y = joined(curves)
+    line = {"color": series.colour, "width": 1.5, "dash": series.dash}
+    fig.add_scatter(x=x, y=coarse(y), mode="lines", line=line, opacity=0.8, name=series.label, row=3, col=1)
+    ends = [(x[-1], min(y[-1], _TOP)) for run, (x, y) in zip(chosen.runs, curves, strict=True) if run.status != "completed"]
+    crosses(fig, np.array([x for x, _ in ends]), np.array([y for _, y in ends]), row=3, col=1)
+    above = 1 if norm == "none" else -1
+    at = (count, chosen.loss) if math.isfinite(chosen.loss) else ends[0] if ends else None
+    if at:
+        label(fig, at[0], min(max(at[1], 0.2), _TOP), series.label, series.colour, shift=8 * above, row=3, col=1)
+
+
+def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
+    """The largest learning rate at which 100 updates train, or at least do not diverge, against depth; seeds faint, their mean strong."""
+    fig, said, reach = figure("", (_DEPTH, Axis("learning rate", _NONE, 30, log=True))), [], ""
+    survivors = cells(max_lr)
+    for norm in PAIR:
+        series = SERIES[norm]
+        found = {depth: edges(max_lr, norm, depth) if trains else _survives(survivors, norm, depth) for depth in DEPTHS}
+        rows = {depth: {seed: max(rate, _NONE) for seed, rate in rates.items()} for depth, rates in found.items() if rates}
+        seeds = sorted({seed for rates in rows.values() for seed in rates})
+        x, y = joined([_of_seed(rows, seed) for seed in seeds])
+        fig.add_scatter(x=x, y=y, mode="lines", line={"color": series.colour, "width": 1}, opacity=0.35, hoverinfo="skip")
+        mean = [float(np.exp(np.log(list(rates.values())).mean())) for rates in rows.values()]
+        look: dict[str, Any] = {"line": {"width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
+        fig.add_scatter(x=list(rows), y=mean, mode="lines+markers", line_color=series.colour, name=series.label, **look)
+        if rows:
+            said.append(f"{series.label} {' → '.join(readable(end) if end > _NONE else 'none' for end in (mean[0], mean[-1]))}")
+            label(fig, max(rows), mean[-1], series.label, series.colour)
+            reach = f"{min(rows)} → {max(rows)} layers"
+    what = "trains" if trains else "does not diverge"
+    fig.update_layout(
+        title_text=f"Largest rate that {what}, {reach}: {', '.join(said)}" if said else f"Largest rate that {what}: not yet measured"
+    )
+    from_paper(fig, [110], [NORMAL["batch"]])
+    from_paper(fig, [110], [NORMAL["none"]], "diamond")
+    label(fig, 110, NORMAL["none"], "the paper", PAPER, anchor="right")
+    return fig
+
+
+def _of_seed(rows: Mapping[int, Mapping[int, float]], seed: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    points = [(float(depth), rates[seed]) for depth, rates in rows.items() if seed in rates]
+    return np.array([x for x, _ in points]), np.array([y for _, y in points])
+
+
+def _survives(found: Mapping[Key, Cell], norm: str, depth: int) -> dict[int, float]:
+    """The largest learning rate at which the first seed does not diverge; empty until all its rates are measured."""
+    first = {lr: run for lr in LADDER for run in found.get((norm, depth, lr), Cell()).runs if run.config.seed == 0}
+    return {0: max((lr for lr, run in first.items() if run.status == "completed"), default=0.0)} if len(first) == len(LADDER) else {}

@@ -1,0 +1,244 @@
+"""What one step does: the loss along the gradient (Fig 3), the channels during an update (Fig 4), and how fast they grow.
+
+Records of the studies `steps` and `divergence` in, figures and Markdown tables out.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from bnlib import sources
+from bnlib.claims import explodes_at, held, relative_loss, spread
+from bnlib.controls import number_text
+from bnlib.figures.activations import PAIR
+from bnlib.figures.style import (
+    PAPER,
+    RED,
+    SEQUENTIAL,
+    SERIES,
+    SIGNED,
+    TEXT,
+    Axis,
+    Number,
+    Series,
+    coarse,
+    figure,
+    from_paper,
+    label,
+    place,
+    power_label,
+    readable,
+    theory,
+)
+from bnlib.records import Record
+from bnlib.studies import NORMAL
+
+Curve = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]  # x and y
+
+RATES = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
+MOMENTS = {"variance": "variance", "mean": "mean"}
+TOP = 1e6  # of the relative loss, as in Fig 3
+_ROOM = 8.0  # the end of the axis of steps, with room for the names of curves
+_STEP = [10.0**k for k in range(-5, 1)]
+_COLOURS = {"variance": (-2.0, 20.0), "mean": (-10.0, 10.0)}  # decimal logarithms; of the mean, with its sign
+_GROWN = 1e30  # the largest factor that is drawn
+_STEPS = Axis("step size t", 1e-5, _ROOM, log=True, ticks=_STEP, labels=[power_label(t) for t in _STEP])
+_RELATIVE = Axis("relative loss L(θ − t g) / L(θ)", 1e-3, 10 * TOP, log=True)
+
+
+def depths(steps: Iterable[Record]) -> list[int]:
+    """The depths at which the loss was measured along gradients, with BN and without."""
+    both = ({r.config.model.depth for r in steps if r.config.model and r.config.model.norm == norm} for norm in PAIR)
+    return sorted(set.intersection(*both))
+
+
+def along_step(steps: Sequence[Record], mini_batch: int, lr: float, depth: int) -> go.Figure:
+    """Fig 3: the relative loss against the step size, in training on normal schedules; that of BN begins at rate `lr`.
+
+    Strong, the geometric mean over seeds; a large marker at the step that the schedule takes; red crosses beyond the axis.
+    """
+    rates = NORMAL | {"batch": lr}
+    found = {norm: held(steps, norm=norm, lr=rate, depth=depth) for norm, rate in rates.items()}
+    double = {norm: readable(np.median([explodes_at(r, mini_batch) for r in rows])) for norm, rows in found.items() if rows}
+    both = f"at a step of {double.get('none', '–')} without BN, of {double.get('batch', '–')} with it"
+    fig = figure(f"Mini-batch {mini_batch}: the loss doubles {both}", (_STEPS, _RELATIVE), height=420)
+    for norm in ("last-features", "none", "batch"):
+        t, mean = _seeds(fig, [(r.array("step")[1:], relative_loss(r, mini_batch)[1:]) for r in found[norm]], SERIES[norm], TOP)
+        taken = np.isclose(t, rates[norm]) & (norm in PAIR)  # the third one's rate is from memory
+        marker = {"symbol": SERIES[norm].symbol, "size": 10, "color": SERIES[norm].colour, "line": {"width": 1.5, "color": TEXT}}
+        fig.add_scatter(x=t[taken], y=np.minimum(mean[taken], TOP), mode="markers", marker=marker, name="the step taken")
+        if len(t):
+            _ends(fig, norm, *until(t, mean, TOP))
+    if not found["batch"]:
+        label(fig, 1.2e-5, 3e4, f"BN at rate {number_text(lr)}:<br>not measured at {depth} layers", SERIES["batch"].colour)
+    if depth == 110 and lr == NORMAL["batch"]:
+        _digitised(fig, mini_batch)
+    return fig
+
+
+def along_distance(steps: Sequence[Record], mini_batch: int, depth: int) -> go.Figure:
+    """The same against the distance t |g| that the parameters move; both on their normal schedules."""
+    fig, double = figure("", (Axis("distance moved t |g|", 1e-3, 1e5, log=True), _RELATIVE), height=400), {}
+    for norm in PAIR:
+        rows = held(steps, norm=norm, lr=NORMAL[norm], depth=depth)
+        sizes = np.array([r.measured["gradient_norm"][r.measured["mini_batch"].index(mini_batch)] for r in rows])
+        curves = [(r.array("step")[1:] * size, relative_loss(r, mini_batch)[1:]) for r, size in zip(rows, sizes, strict=True)]
+        t, mean = _seeds(fig, curves, SERIES[norm], TOP)
+        if len(t):
+            _ends(fig, norm, *until(t, mean, TOP))
+        double[norm] = readable(np.median([explodes_at(r, mini_batch) * size for r, size in zip(rows, sizes, strict=True)]))
+    fig.update_layout(
+        title_text=f"Mini-batch {mini_batch}: the loss doubles at a distance of {double['none']} without BN, of {double['batch']} with it"
+    )
+    return fig
+
+
+def _ends(fig: go.Figure, norm: str, x: Float[np.ndarray, " x"], y: Float[np.ndarray, " x"]) -> None:
+    """The name of a curve: at its end or, where that is the top of the figure, beside its rise."""
+    if y[-1] < TOP:
+        name, shift = {"last-features": ("BN at<br>the end", -20)}.get(norm, (SERIES[norm].label, 8))
+        label(fig, x[-1], y[-1], name, SERIES[norm].colour, shift=shift)
+    else:
+        label(fig, x[-1] / 3, TOP / 30, SERIES[norm].label, SERIES[norm].colour, anchor="right")
+
+
+def _seeds(fig: go.Figure, curves: Sequence[Curve], series: Series, top: float) -> Curve:
+    """The seeds in one faint trace, their geometric mean strong, and red crosses where that is above `top`. Gives the mean.
+
+    The seeds' x may differ by factors; their mean is geometric, too.
+    """
+    x, y = joined([until(*each, top) for each in curves])
+    faint = {"color": series.colour, "width": 1}
+    fig.add_scatter(x=x, y=coarse(y), mode="lines", line=faint, opacity=0.3, hoverinfo="skip")
+    t = np.exp(np.mean([np.log(x) for x, _ in curves], axis=0)) if curves else np.array([])
+    mean = np.exp(np.mean([np.log(values) for _, values in curves], axis=0)) if curves else np.array([])
+    x, y = until(t, mean, top)
+    fig.add_scatter(x=x, y=y, mode="lines", line={"color": series.colour, "width": 2.5, "dash": series.dash}, name=series.label)
+    beyond = t[~(mean <= top)]
+    crosses(fig, beyond, np.full(len(beyond), 3 * top))
+    return t, mean
+
+
+def _digitised(fig: go.Figure, mini_batch: int) -> None:
+    digitised, k = sources.paper("fig3"), (1, 4, 7).index(mini_batch)
+    bn, none = digitised["bn"], digitised["none"]
+    from_paper(fig, [bn["step_of_minimum"][k]], [bn["relative_loss_at_minimum"][k]])
+    from_paper(fig, [none["step_where_relative_loss_is_1e6"][k]], [TOP], "diamond")
+    label(fig, none["step_where_relative_loss_is_1e6"][k], TOP, "the paper", PAPER, shift=-10)
+    label(fig, bn["step_of_minimum"][k], bn["relative_loss_at_minimum"][k], "the paper", PAPER, anchor="center", shift=-18)
+
+
+def until(x: Float[np.ndarray, " x"], y: Float[np.ndarray, " x"], top: Number) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """A curve up to where it first exceeds `top` or is not finite, ending on `top` there; straight between points if both axes are logs."""
+    beyond = np.flatnonzero(~(y <= top))
+    if not len(beyond):
+        return x, y
+    k = int(beyond[0])
+    share = math.log(top / y[k - 1]) / math.log(y[k] / y[k - 1]) if k and np.isfinite(y[k]) else 1.0
+    end = x[k] if not k else x[k - 1] * (x[k] / x[k - 1]) ** share if x[k - 1] > 0 else x[k - 1] + (x[k] - x[k - 1]) * share
+    return np.append(x[:k], end), np.append(y[:k], top)
+
+
+def joined(curves: Sequence[Curve]) -> Curve:
+    """Several curves as one, with a gap after each: so a figure has as many traces, however many seeds there are."""
+    x, y = (np.concatenate([np.append(part[i], np.nan) for part in curves] or [np.array([np.nan])])[:-1] for i in range(2))
+    return x, y
+
+
+def crosses(fig: go.Figure, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], size: int = 8, **where: int) -> None:
+    """Red crosses where a run diverged or left the axis."""
+    marker = {"symbol": "x", "size": size, "color": RED}
+    fig.add_scatter(x=x, y=y, mode="markers", marker=marker, name="diverged", hoverinfo="x", cliponaxis=False, **where)
+
+
+def step_table(steps: Sequence[Record]) -> str:
+    """Markdown: what Fig 3 shows for each mini-batch at 110 layers, ours over seeds beside the paper's as digitised."""
+    digitised = sources.paper("fig3")
+    rows = [
+        "| mini-batch | BN: step of the minimum | the paper | relative loss there | the paper | without: 10⁶ at a step of | the paper |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    batch, none = (held(steps, norm=norm, lr=NORMAL[norm], depth=110) for norm in ("batch", "none"))
+    for k, mini_batch in enumerate((1, 4, 7)):
+        losses = [relative_loss(r, mini_batch) for r in batch]
+        ours = [
+            spread([r.array("step")[loss.argmin()] for r, loss in zip(batch, losses, strict=True)], ".2g"),
+            spread([loss.min() for loss in losses], ".2f"),
+            spread([explodes_at(r, mini_batch, TOP) for r in none], ".2g"),
+        ]
+        paper = [digitised["bn"][key][k] for key in ("step_of_minimum", "relative_loss_at_minimum")]
+        paper.append(digitised["none"]["step_where_relative_loss_is_1e6"][k])
+        rows.append(f"| {mini_batch} | " + " | ".join(f"{own} | {theirs}" for own, theirs in zip(ours, paper, strict=True)) + " |")
+    return "\n".join(rows)
+
+
+def during(record: Record, moment: str, layer: int, rate: float) -> Float[np.ndarray, "share channel"]:
+    """Channel moments at 0, 10, 20 ... 100 % of an update at a rate that is a power of ten; NaN where not finite."""
+    steps, rows = record.array("step"), record.array(f"{moment}_{layer}")
+    return np.stack([rows[np.argmin(np.abs(steps - share * rate))] for share in np.arange(11) / 10])
+
+
+def channels(divergence: Sequence[Record], rate: float, layer: int, moment: str, seed: int = 0) -> go.Figure:
+    """Fig 4: a moment of each channel of a layer while an update is made, on one logarithmic colour scale; red crosses beyond numbers."""
+    found = {norm: during(held(divergence, norm=norm, seed=seed)[0], moment, layer, rate) for norm in PAIR}
+    what = {norm: _change(np.abs(rows[0]).max(), np.abs(rows[-1]).max()) for norm, rows in found.items()}
+    title = f"Layer {layer}, one update at {number_text(rate)}: {moment} up to {what['none']} without BN, {what['batch']} with it"
+    count = len(found["none"][0])
+    x = Axis("share of the update (%)", -5, 105, ticks=(0, 50, 100))
+    y = Axis("channel", 1, 0, ticks=(0.5 / count, 1 - 0.5 / count), labels=("1", str(count)))
+    fig = figure(title, (x, y), (x, y), names=[SERIES[norm].label for norm in PAIR], height=380)
+    fig.update_layout(margin_r=84)
+    low, high = _COLOURS[moment]
+    ticks = {power: power_label(10.0**power) for power in range(0, 21, 5)} if moment == "variance" else _SIGNED_TICKS
+    bar = {"thickness": 8, "len": 0.9, "tickvals": list(ticks), "ticktext": list(ticks.values()), "outlinewidth": 0}
+    shares = np.arange(0, 101, 10)
+    for panel, norm in enumerate(PAIR):
+        rows = found[norm]
+        with np.errstate(divide="ignore"):
+            z = np.log10(rows) if moment == "variance" else np.sign(rows) * np.log10(1 + np.abs(rows))
+        fig.add_heatmap(
+            x=shares, y=(np.arange(count) + 0.5) / count, z=np.round(np.clip(z.T, low, high), 2), zmin=low, zmax=high,
+            colorscale=SEQUENTIAL if moment == "variance" else SIGNED, colorbar=bar, showscale=panel == 1, hoverinfo="x+z", **place(panel),
+        )  # fmt: skip
+        lost = shares[~np.isfinite(rows).all(1)].astype(float)
+        crosses(fig, np.repeat(lost, 3), np.tile([0.2, 0.5, 0.8], len(lost)), 9, **place(panel))
+    return fig
+
+
+_SIGNED_TICKS = {-10: "−10¹⁰", -5: "−10⁵", 0: "0", 5: "10⁵", 10: "10¹⁰"}
+
+
+def _change(before: float, after: float) -> str:
+    """Such as 340 → 7.1×10²⁴; "overflows" where the numbers end."""
+    return f"{readable(before)} → {readable(after)}" if math.isfinite(after) else "overflows"
+
+
+def growth(divergence: Sequence[Record], layer: int) -> go.Figure:
+    """The mean channel variance of a layer over that before the step, against the step size; thin, the power of t that it tends to."""
+    factors = {norm: [_factors(r, layer) for r in held(divergence, norm=norm)] for norm in PAIR}
+    at = {norm: [f[np.argmin(np.abs(t - 0.1))] for t, f in curves] for norm, curves in factors.items()}
+    said = {norm: readable(mid) if math.isfinite(mid := float(np.median(values))) else "more than 10³⁰⁰" for norm, values in at.items()}
+    title = f"Layer {layer}: a step of 0.1 multiplies the variance by {said['none']} without BN, by {said['batch']} with it"
+    ticks = [10.0**k for k in range(0, 31, 10)]
+    fig = figure(
+        title, (_STEPS, Axis("variance over that before", 1e-6, 1e33, log=True, ticks=ticks, labels=[power_label(v) for v in ticks]))
+    )
+    for norm, curves in factors.items():
+        t, mean = _seeds(fig, curves, SERIES[norm], _GROWN)
+        if norm == "none":
+            t_end, end = (part[-1] for part in until(t, mean, _GROWN))
+            foot = float((1e-3 / end) ** (0.5 / layer))
+            theory(fig, t_end * np.array([foot, 1.0]), end * np.array([foot, 1.0]) ** (2 * layer), "tends to")
+            label(fig, t_end * foot, 1e-3, f"t<sup>{2 * layer}</sup>", anchor="left")
+            label(fig, t_end, end, "without", SERIES[norm].colour, anchor="right", shift=-6)
+        else:
+            label(fig, 1, float(mean[-1]), "with BN", SERIES[norm].colour)
+    return fig
+
+
+def _factors(record: Record, layer: int) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
+    variance = record.array(f"variance_{layer}").mean(1)
+    return record.array("step")[1:], np.where(np.isfinite(variance), variance / variance[0], np.inf)[1:]

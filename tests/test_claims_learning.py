@@ -1,0 +1,124 @@
+"""The claims about Fig 1: which runs they are judged by, and what becomes of them as runs come in, diverge or disagree."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from learning_runs import LIKE_SMALL, LIKE_THE_PAPER, fig1, made, short, small, write
+
+from bnlib import claims
+from bnlib.records import RecordError
+
+VERDICTS = (claims.large_rate_wins, claims.no_better_at_equal_rate, claims.between_lies_between)
+
+
+def settings(runs: list) -> dict[str, tuple[str, float]]:
+    return {arm: (seeds[0].config.model.norm, claims.rate(seeds)) for arm, seeds in claims.arms(runs).items()}
+
+
+# Which runs
+
+
+def test_the_papers_runs_are_its_arms():
+    assert settings(fig1(1)) == claims.PAPER
+
+
+def test_arms_follow_from_the_rates_there_are():
+    assert settings(small()) == dict(zip(("large", "between", "matched", "none"), LIKE_SMALL, strict=True))
+    assert settings([*small(), made("fig1-small", "batch", 0.1, 0, 0.5, 40), made("fig1-small", "batch", 1e-5, 0, 0.5, 40)]) == settings(
+        small()
+    )
+
+
+def test_without_a_rate_between_there_is_no_such_arm():
+    runs = [made("fig1-small", norm, lr, 0, 0.6, 40) for norm, lr in (("none", 0.1), ("batch", 0.1), ("batch", 1.0))]
+    assert settings(runs) == {"large": ("batch", 1.0), "matched": ("batch", 0.1), "none": ("none", 0.1)}
+
+
+def test_runs_without_epochs_are_no_arm():
+    assert claims.arms([short("none", 1e-4, 0)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("there", "best"),
+    [
+        ([], []),
+        ([small()], "fig1-small"),
+        ([small(), fig1(1, "fig1-165")], "fig1-165"),
+        ([small(), fig1(1, "fig1-165"), fig1(1)], "fig1"),
+        ([small(), fig1(1)[:2]], "fig1-small"),  # of fig1 only some arms so far
+    ],
+)
+def test_the_best_study_there_is(tmp_path: Path, there: list, best: str):
+    found = claims.fig1(write([run for runs in there for run in runs], tmp_path))
+    assert {run.config.study for run in found} == ({best} if best else set())
+
+
+def test_the_first_updates_come_from_resnet_110_alone(tmp_path: Path):
+    for runs, study in ((fig1(1), "fig1"), (small(), "fig1-small")):
+        found = claims.first_updates(write(runs, tmp_path))
+        assert list(found) == list(claims.PAPER)
+        assert {run.config.model.depth for seeds in found.values() for run in seeds} == {110}
+        assert {run.config.study for seeds in found.values() for run in seeds} == {study}
+
+
+def test_nothing_measured_is_no_error_and_a_damaged_record_is_one(tmp_path: Path):
+    assert claims.recorded("fig1", tmp_path) == []
+    assert claims.first_updates(tmp_path) == {}
+    (tmp_path / "fig1").mkdir()
+    (tmp_path / "fig1" / "0123456789ab.json").write_text("{")
+    with pytest.raises(RecordError, match="truncated or damaged"):
+        claims.fig1(tmp_path)
+
+
+# What becomes of the claims
+
+
+@pytest.mark.parametrize("verdict", VERDICTS, ids=lambda f: f.__name__)
+def test_runs_like_the_papers_reproduce_it(verdict):
+    assert verdict(fig1(3)).word == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changes", "word"),
+    [
+        (claims.large_rate_wins, {("batch", 0.1): 0.86}, "not reproduced"),
+        (claims.no_better_at_equal_rate, {("batch", 1e-4): 0.85}, "not reproduced"),
+        (claims.no_better_at_equal_rate, {("batch", 1e-4): 0.835}, "reproduced"),
+        (claims.between_lies_between, {("batch", 0.003): 0.95}, "partly"),
+        (claims.between_lies_between, {("batch", 0.003): 0.95, ("batch", 1e-4): 0.96, ("batch", 0.1): 0.9}, "not reproduced"),
+    ],
+)
+def test_other_runs_do_not(verdict, changes: dict, word: str):
+    assert verdict(fig1(3, last=LIKE_THE_PAPER | changes)).word == word
+
+
+@pytest.mark.parametrize("verdict", VERDICTS, ids=lambda f: f.__name__)
+def test_too_few_runs_are_not_yet_a_measurement(verdict):
+    assert verdict([]).word == "not yet measured"
+    assert verdict([]).because.startswith("not measured: ")
+    assert verdict(small()).word == "not yet measured"
+    text = verdict(small()).because
+    assert text.startswith("ResNet-32, 10,000 training images, 40 epochs, 2 seeds a setting: ")
+    assert text.endswith("; a verdict needs 3 seeds")
+
+
+def test_the_numbers_are_said_with_their_direction():
+    assert "BN at 0.1 ends 11.0 (11.0 to 11.0) points above no BN at 0.0001" in claims.large_rate_wins(fig1(3)).because
+    assert "BN at 0.0001 ends 1.0 (1.0 to 1.0) points below no BN at 0.0001" in claims.no_better_at_equal_rate(fig1(3)).because
+
+
+def test_a_run_that_diverges_wins_nothing():
+    runs = [run for run in fig1(3) if claims.rate([run]) != 0.1] + [
+        made("fig1", "batch", 0.1, seed, 0.9, 165, diverged=3) for seed in range(3)
+    ]
+    assert np.isnan(claims.gain(runs, "large", "none")).all()
+    verdict = claims.large_rate_wins(runs)
+    assert verdict.word == "not reproduced"
+    assert "BN at 0.1 or no BN at 0.0001 diverges in 3 of 3 seeds" in verdict.because
+
+
+def test_seeds_are_compared_with_their_like():
+    runs = [made("fig1", "none", 1e-4, seed, 0.6 + 0.1 * seed, 2) for seed in range(3)]
+    runs += [made("fig1", "batch", 1e-4, seed, 0.65 + 0.1 * seed, 2) for seed in (2, 0)]
+    assert claims.gain(runs, "matched", "none") == pytest.approx([5, 5])

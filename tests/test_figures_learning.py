@@ -1,0 +1,140 @@
+"""The figures and words of the chapter on learning rates, with any records there may be."""
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from learning_runs import fig1, made, short, small
+from test_figures_networks import lines, outside
+
+from bnlib import claims, sources
+from bnlib.figures import learning
+from bnlib.records import Record
+
+WHOLE, SMALL = fig1(2), small()
+DIVERGING = [*small(1), *(made("fig1-small", "batch", 1.0, seed, 0.7, 40, 32, 10_000, diverged=3) for seed in range(2))]
+RUNS = {"none": [], "like the paper's": WHOLE, "small": SMALL, "one arm": SMALL[:2], "diverging": DIVERGING}
+
+
+def drawn(fig: go.Figure, arm: str) -> np.ndarray:
+    return lines(fig, arm)[0].y
+
+
+@pytest.mark.parametrize("runs", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("epochs", [False, True])
+@pytest.mark.parametrize("part", learning.IMAGES.values())
+def test_accuracy_draws_whatever_runs_there_are(runs: list[Record], part: str, epochs: bool):
+    for shown in learning.menu(runs).values():
+        fig = learning.accuracy(runs, shown, part, epochs)
+        assert outside(fig) == []
+        assert len([trace for trace in fig.data if trace.name and trace.name.startswith("the paper")]) == (4 if shown == "all" else 1)
+        assert len(fig.layout.title.text) <= 95
+
+
+def test_every_arm_can_be_chosen_even_where_ours_is_at_the_papers_rate():
+    runs = [made("fig1-small", norm, 0.1, 0, 0.6, 40, 32, 10_000) for norm in ("none", "batch")]
+    assert learning.menu(runs) == {
+        "all four": "all",
+        "the paper's BN at 0.1": "large",
+        "the paper's BN at 0.003": "between",
+        "BN at 0.1": "matched",
+        "no BN at 0.1": "none",
+    }
+
+
+def test_a_curve_is_the_mean_of_its_seeds():
+    y = drawn(learning.accuracy(SMALL, "all", "test", False), "BN 0.1")
+    runs = claims.arms(SMALL)["large"]
+    assert y == pytest.approx(100 * np.mean([run.array("test_acc") for run in runs], axis=0), rel=0.005)
+    line = lines(learning.accuracy(SMALL, "large", "train", True), "BN 0.1")[0]
+    assert list(line.x) == list(range(1, 41))
+
+
+def test_long_curves_are_thinned_but_keep_their_ends():
+    line = lines(learning.accuracy(WHOLE, "all", "test", True), "no BN 0.0001")[0]
+    assert len(line.x) <= learning.POINTS
+    assert (line.x[0], line.x[-1]) == (1, 2400)
+    ends = [claims.final(run) for run in claims.arms(WHOLE)["none"]]
+    assert line.y[-1] == pytest.approx(np.mean(ends), rel=0.005)
+
+
+def test_the_papers_points_are_where_its_figure_has_them():
+    line = lines(learning.accuracy([], "large", "test", True), "the paper, digitised: BN at 0.1")[0]
+    assert (line.x[-1], line.y[-1]) == (pytest.approx(0.995 * 165, rel=0.005), 93.3)
+
+
+def test_titles_say_the_finding():
+    title = learning.accuracy(WHOLE, "all", "test", False).layout.title.text
+    assert title == "BN gains +11.0 points at 0.1, −1.0 points at 0.0001, the rate of the net without"
+    assert learning.accuracy([], "all", "test", False).layout.title.text.startswith("The paper: BN gains +11.3 points at 0.1, −0.7")
+    assert (
+        learning.accuracy(SMALL, "large", "test", False).layout.title.text
+        == "BN at 0.1: 77.8 % after 40 epochs; the paper: 93.3 % after 165"
+    )
+    assert "the paper at 0.003: 90.4 %" in learning.accuracy(SMALL, "between", "test", False).layout.title.text
+    assert learning.accuracy(DIVERGING, "large", "test", False).layout.title.text.startswith("BN at 1: diverges; ")
+    assert "? (diverged) points at 1" in learning.accuracy(DIVERGING, "all", "test", False).layout.title.text
+
+
+def test_a_run_that_diverged_is_a_red_cross():
+    fig = learning.accuracy(DIVERGING, "all", "test", True)
+    cross = lines(fig, "BN 1 diverges")[0]
+    assert (list(cross.x), cross.marker.symbol) == ([3, 3], "x")
+    assert lines(fig, "BN 1") == []
+    assert "BN 1 diverges" in [note.text for note in fig.layout.annotations]
+
+
+def test_the_table_has_ours_beside_the_papers():
+    rows = learning.table(SMALL).splitlines()
+    assert rows[2] == "| BN, the large rate | **77.8 %** (77.5 to 78.0) at 0.1, 40 epochs, 2 seeds | **93.3 %** at 0.1, 165 epochs |"
+    assert learning.table([]).count("not measured") == 4
+    assert "| **2 of 2 diverged** at 1, 40 epochs, 2 seeds |" in learning.table(DIVERGING)
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_first_updates(close: bool):
+    held = {arm: [short(*setting, seed) for seed in range(2)] for arm, setting in claims.PAPER.items()}
+    fig = learning.first_updates(held, close)
+    assert outside(fig) == []
+    assert fig.layout.title.text.startswith("Loss over the first updates. No BN at 0.0001: 300 → 2.")
+    y, seeds = drawn(fig, "no BN 0.0001"), [run.array("step_loss") for run in held["none"]]
+    if close:
+        assert np.isnan(y[:5]).all()
+        assert y[150] == pytest.approx(np.exp(np.log(seeds).mean(0))[145:156].mean(), rel=0.005)
+    else:
+        assert y == pytest.approx(np.exp(np.log(seeds).mean(0)), rel=0.005)
+
+
+def test_first_updates_that_diverge():
+    run = short("none", 1e-4, 0)
+    loss = [*run.measured["step_loss"][:20], 1e7, None]
+    gone = Record(**(vars(run) | {"status": "diverged@21", "measured": run.measured | {"step_loss": loss}}))
+    fig = learning.first_updates({"none": [gone], "large": [short("batch", 0.1, 0)]}, True)
+    assert outside(fig) == []
+    assert list(lines(fig, "no BN 0.0001 diverges")[0].x) == [21]
+    assert "300 → 1 diverge; " in fig.layout.title.text
+
+
+def test_what_differs_follows_from_the_runs():
+    assert "the curves are the paper's alone" in learning.differs([], [])
+    text = learning.differs(SMALL, [])
+    assert "32 layers, not 110" in text
+    assert "first 10,000 training images" in text
+    assert "40 epochs; the paper's settings have 165, 1,320, 2,400." in text
+    assert "without BN 0.00316, the largest at which a net of this depth trains; with BN 0.00316, 0.0316, 0.1." in text
+    assert "2 seeds" in text
+    assert learning.differs(fig1(5), []).count("\n") == 0, "only the schedule is left"
+
+
+def test_the_two_schedules_are_compared_where_they_were_run():
+    def record(schedule: str, last: float) -> Record:
+        run = made("fig1-plateau", "batch", 0.1, 0, last, 4, 20)
+        setting = run.config.train.__class__(lr=0.1, schedule=schedule)
+        return Record(**(vars(run) | {"config": run.config.__class__("fig1-plateau", 0, run.config.model, run.config.data, train=setting)}))
+
+    assert "BN at 0.1 91.5 % by the one, 90.5 % by the other." in learning.differs([], [record("plateau", 0.92), record("steps", 0.91)])
+    assert "not compared here yet" in learning.differs([], [record("plateau", 0.92)])
+
+
+def test_the_line_below_says_where_the_numbers_are_from():
+    assert learning.provenance([]).word == "from the paper"
+    assert learning.provenance(WHOLE) == sources.source(WHOLE)
