@@ -118,7 +118,7 @@ def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, aft
         _cross_hair(fig, LADDER.index(lr), DEPTHS.index(depth), row)
         _runs(fig, chosen[norm], norm, count)
     theory(fig, np.array([0.0, count]), np.array([CHANCE, CHANCE]), "ln 10", row=3, col=1)
-    _name(fig, "✕ diverged   ○ dead   ▽ slow   blank: no run", 0.325, TEXT)
+    _name(fig, "✕ diverged · ○ dead · ▽ slow · blank: no run", 0.325, TEXT)
     _name(fig, "in the framed cell", _DOMAINS[2][1], TEXT, "right")
     return fig
 
@@ -136,12 +136,12 @@ def _heat(fig: go.Figure, cells: Sequence[Sequence[Cell]], row: int, ends: tuple
     bar: dict[str, Any] = {
         "thickness": 8,
         "len": 0.49,
+        "x": 1.02,
         "y": 0.725,
-        "tickvals": ticks,
-        "ticktext": [f"{t:.1f}" for t in ticks],
         "outlinewidth": 0,
+        "title": {"text": "loss", "font": {"size": 13}},
     }
-    bar["title"] = {"text": "loss", "font": {"size": 13}}
+    bar |= {"tickvals": ticks, "ticktext": [f"{t:.1f}" for t in ticks]}
     words = [
         [f"{depth} layers, {number_text(lr)}: {c.words}" for lr, c in zip(LADDER, line, strict=True)]
         for depth, line in zip(DEPTHS, cells, strict=True)
