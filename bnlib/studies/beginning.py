@@ -1,0 +1,89 @@
+"""Networks at initialisation and in their first updates (paper, Secs 2.1 and 3)."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, get_args
+
+from bnlib import data, lines, nets, noise, probes
+from bnlib.config import DataConfig, Init, ModelConfig, Norm, ProbeConfig, RunConfig, TrainConfig
+from bnlib.studies.study import Study
+
+DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+NORMAL = {"batch": 0.1, "none": 1e-4, "last-features": 0.03}  # learning rates of the paper's normal schedules; the last as remembered
+NOISE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of mini-batches out of 512 images
+BIASED_SIZES = (8, 32, 128)
+
+
+def _init_runs() -> Iterator[RunConfig]:
+    """In full: every depth, BN and none. In summary: the other normalisers, initialisations, shortcuts and recipes at two depths."""
+    for seed, depth, norm in product(range(5), reversed(DEPTHS), ("batch", "none")):
+        probe = ProbeConfig(powerlaw=depth == 110)
+        yield RunConfig("init", seed, ModelConfig(depth=depth, norm=norm), DataConfig(), probe)  # type: ignore[arg-type]
+    summary = [
+        *({"norm": norm, "init": init} for norm, init in product(get_args(Norm), get_args(Init))),
+        *({"norm": norm, "shortcut": "pad"} for norm in ("batch", "none")),
+        *({"norm": norm, "block": "plain"} for norm in ("batch", "none")),
+        *({"norm": "none", "block": block} for block in ("fixup", "skipinit")),
+    ]
+    for seed, depth, changes in product(range(3), (110, 20), summary):
+        if changes not in ({"norm": "batch", "init": "xavier"}, {"norm": "none", "init": "xavier"}):
+            yield RunConfig("init", seed, ModelConfig(depth=depth, **changes), DataConfig(), ProbeConfig(full=False))
+
+
+def _measure_init(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
+    assert run.model is not None
+    assert run.probe is not None
+    assert dataset is not None
+    net = nets.build(run.model, run.seed)
+    images, labels = data.batch(dataset, run.seed, run.probe.batch)
+    return probes.at_initialisation(net, images, labels, full=run.probe.full, powerlaw=run.probe.powerlaw)
+
+
+def _steps_runs() -> Iterator[RunConfig]:
+    """The normal schedules at every depth, the deepest first; then BN at the paper's other rates."""
+    for depth, seed, (norm, lr) in product(reversed(DEPTHS), range(5), NORMAL.items()):
+        yield RunConfig("steps", seed, ModelConfig(depth=depth, norm=norm), DataConfig(), train=TrainConfig(lr=lr))  # type: ignore[arg-type]
+    for seed, lr in product(range(5), (1e-4, 0.003)):
+        yield RunConfig("steps", seed, ModelConfig(), DataConfig(), train=TrainConfig(lr=lr))
+
+
+def _divergence_runs() -> Iterator[RunConfig]:
+    for seed, norm in product(range(5), ("none", "batch")):
+        yield RunConfig("divergence", seed, ModelConfig(norm=norm), DataConfig(), train=TrainConfig(lr=NORMAL[norm]))  # type: ignore[arg-type]
+
+
+def _noise_runs() -> Iterator[RunConfig]:
+    for seed, depth, norm in product(range(5), (8, 20), ("none", "batch")):
+        yield RunConfig("noise", seed, ModelConfig(depth=depth, norm=norm), DataConfig(), ProbeConfig(batch=512))  # type: ignore[arg-type]
+
+
+def _measure_noise(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
+    """Without BN the constant C and |g_B - g|^2 of 2000 mini-batches a size; with and without it bias and variance from 50."""
+    assert run.model is not None
+    assert run.probe is not None
+    assert dataset is not None
+    net = nets.build(run.model, run.seed)
+    x, y = data.batch(dataset, run.seed, run.probe.batch)
+    moments = [noise.bias_and_variance(net, x, y, size, 50, run.seed) for size in BIASED_SIZES]
+    measured: dict[str, Any] = {
+        "biased_size": BIASED_SIZES,
+        "norm": moments[0].norm,
+        "bias": [m.bias for m in moments],
+        "variance": [m.variance for m in moments],
+    }
+    if run.model.norm == "none":
+        G = noise.gram(net, x, y)
+        squares = {r: [noise.drawn(G, size, r, 2000, run.seed) for size in NOISE_SIZES] for r in (True, False)}
+        measured |= {"size": NOISE_SIZES, "C": noise.constant(G)}
+        for replacement, name in ((True, "with_replacement"), (False, "without_replacement")):
+            measured[name] = [s.mean() for s in squares[replacement]]
+            measured[f"{name}_error"] = [s.std() / len(s) ** 0.5 for s in squares[replacement]]
+    return measured
+
+
+BEGINNING = (
+    Study("init", "ResNets at initialisation: activations and gradients of one mini-batch", tuple(_init_runs()), _measure_init),
+    Study("steps", "the loss along the gradients of mini-batches 1, 4 and 7", tuple(_steps_runs()), lines.of_first_mini_batches),
+    Study("divergence", "channel moments along the first update of ResNet-110", tuple(_divergence_runs()), lines.of_first_update),
+    Study("noise", "bias and variance of mini-batch gradients at initialisation", tuple(_noise_runs()), _measure_noise),
+)

@@ -1,0 +1,109 @@
+"""Networks in training (paper, Sec 2 and the appendix): those two cores can train, and those that need a GPU."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, get_args
+
+import numpy as np
+
+from bnlib import train
+from bnlib.config import DataConfig, ModelConfig, Precision, RunConfig, TrainConfig
+from bnlib.records import Record
+from bnlib.studies.beginning import DEPTHS
+from bnlib.studies.study import Study
+
+LADDER = tuple(float(f"{rate:.3g}") for rate in np.geomspace(1e-5, 10, 13))  # learning rates, half-decades
+FIG1 = (("batch", 0.1, 165), ("none", 1e-4, 2400), ("batch", 1e-4, 2400), ("batch", 0.003, 1320))  # normaliser, rate, epochs
+EDGE = 0.1  # the largest rate of the ladder at which an unnormalised ResNet-32 trains, by the first seed of `max-lr`
+GPU: dict[str, Any] = {"engine": "graph", "precision": "tf32"}  # of the runs that need a GPU; bf16 only once `precision` clears it
+
+
+def _cell(study: str, seed: int, depth: int, norm: str, setting: TrainConfig) -> RunConfig:
+    return RunConfig(study, seed, ModelConfig(depth=depth, norm=norm), DataConfig(), train=setting)  # type: ignore[arg-type]
+
+
+def _max_lr_runs() -> Iterator[RunConfig]:
+    """The whole map with one seed; depth 32 first, since `fig1-small` takes its rates from there."""
+    for depth, norm, lr in product((32, 110, 8, 20, 56, 14, 44), ("none", "batch"), LADDER):
+        yield _cell("max-lr", 0, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
+
+
+def outcome(record: Record) -> str:
+    """`train.outcome` of a run of few steps."""
+    losses, spread = record.array("step_loss"), record.array("logit_spread")
+    return train.outcome(record.status, list(losses), float(spread))
+
+
+def largest_that_trains(found: Iterable[Record]) -> float | None:
+    """The largest learning rate among these runs with one that trains; survival is not monotone, so smaller ones may not."""
+    rates = [r.config.train.lr for r in found if r.config.train and outcome(r) == "trains"]
+    return max(rates, default=None)
+
+
+def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
+    """Two more seeds within two stops of the edge, wherever the first seed's row is complete."""
+    rows: dict[tuple[int, str], list[Record]] = {}
+    for record in found:
+        assert record.config.model is not None
+        rows.setdefault((record.config.model.depth, record.config.model.norm), []).append(record)
+    for (depth, norm), row in rows.items():
+        edge = largest_that_trains(row)
+        if len(row) == len(LADDER) and edge is not None:
+            place = LADDER.index(edge)
+            for lr, seed in product(LADDER[max(0, place - 2) : place + 3], (1, 2)):
+                yield _cell("max-lr", seed, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
+
+
+def _fig1_runs(study: str, equal_epochs: int | None, seeds: int) -> Iterator[RunConfig]:
+    for seed, (norm, lr, epochs) in product(range(seeds), FIG1):
+        yield _cell(study, seed, 110, norm, TrainConfig(lr=lr, epochs=equal_epochs or epochs, **GPU))
+
+
+def _fig1_small_runs() -> Iterator[RunConfig]:
+    """What two cores can show: ResNet-32 on a fifth of the images, each arm at the unnormalised net's largest rate, BN at ten times that
+    too; and the first 300 updates of the paper's own four settings, before their rates would first be divided.
+    """
+    images = DataConfig(train_size=10_000, test_size=2_000)
+    for seed in range(2):
+        for norm, lr in (("none", EDGE), ("batch", EDGE), ("batch", 10 * EDGE)):
+            yield replace(_cell("fig1-small", seed, 32, norm, TrainConfig(lr=lr, epochs=40)), data=images)
+        for norm, lr, _ in FIG1:
+            yield _cell("fig1-small", seed, 110, norm, TrainConfig(lr=lr, steps=300, schedule="constant"))
+
+
+def _fig1_plateau_runs() -> Iterator[RunConfig]:
+    for seed, (norm, lr), schedule in product(range(2), (("batch", 0.1), ("none", 0.01)), ("plateau", "steps")):
+        yield _cell("fig1-plateau", seed, 20, norm, TrainConfig(lr=lr, schedule=schedule, **GPU))  # type: ignore[arg-type]
+
+
+def _map_runs() -> Iterator[RunConfig]:
+    for seed, depth, lr, norm in product(range(3), DEPTHS, LADDER, ("none", "batch")):
+        yield _cell("map", seed, depth, norm, TrainConfig(lr=lr, epochs=10, schedule="constant", **GPU))
+
+
+def _precision_runs() -> Iterator[RunConfig]:
+    """Whether coarser arithmetic trains as well: the first epochs at two depths, and ResNet-20 to its end."""
+    for (depth, epochs), seed, precision in product(((110, 3), (20, 3), (20, 60)), range(5), get_args(Precision)):
+        yield _cell("precision", seed, depth, "batch", TrainConfig(epochs=epochs, **GPU | {"precision": precision}))
+
+
+def _variants_runs() -> Iterator[RunConfig]:
+    """The appendix: BN in one place only at falling rates, other normalisers, and none with the recipes that replace it."""
+    last = [({"norm": "last-features"}, lr) for lr in (0.1, 0.03, 0.01, 0.003)]
+    others = [({"norm": norm}, 0.1) for norm in ("layer", "group", "instance", "last-logits")]
+    recipes = [({"norm": "none", "block": block}, 0.1) for block in ("fixup", "skipinit")]
+    for seed, (changes, lr) in product(range(3), [*last, *others, *recipes]):
+        yield RunConfig("variants", seed, ModelConfig(**changes), DataConfig(), train=TrainConfig(lr=lr, **GPU))  # type: ignore[arg-type]
+
+
+TRAINING = (
+    Study("max-lr", "100 updates at every depth and learning rate", tuple(_max_lr_runs()), refine=_refine_max_lr),
+    Study("fig1-small", "Fig 1 as far as two cores go: ResNet-32, 10,000 images, 40 epochs", tuple(_fig1_small_runs())),
+    Study("fig1", "the paper's Fig 1: ResNet-110, four settings", tuple(_fig1_runs("fig1", None, 5))),
+    Study("fig1-165", "the four settings of Fig 1, 165 epochs each", tuple(_fig1_runs("fig1-165", 165, 2))),
+    Study("fig1-plateau", "ResNet-20, the rate divided when learning slows, or at fixed times", tuple(_fig1_plateau_runs())),
+    Study("map", "10 epochs at every depth and learning rate", tuple(_map_runs())),
+    Study("precision", "fp32, TF32 and bf16 side by side", tuple(_precision_runs())),
+    Study("variants", "BN in one place only, other normalisers, Fixup and SkipInit, 165 epochs", tuple(_variants_runs())),
+)
