@@ -132,3 +132,13 @@ def test_where_nothing_trains_the_edge_is_none():
         for lr in LADDER
     ]
     assert claims.edges(dead, "none", 8) == {0: 0.0}
+    assert claims.edges([], "none", 8) == {}
+
+
+def test_a_row_in_which_nothing_trains_is_told_as_such():
+    dead = [
+        made("max-lr", "none", 0, {"step_loss": [2.3] * 100, "logit_spread": 0.0}, 110, lr=lr, steps=100, schedule="constant")
+        for lr in LADDER
+    ]
+    found = claims.depth_costs_rate([*dead, *row("none", 8, 0.1), *row("batch", 110, 1.0)])
+    assert (found.word, found.because) == ("not yet measured", "it takes 3 seeds; so far there are 1")

@@ -116,10 +116,14 @@ def depth_costs_rate(max_lr: Sequence[Record]) -> Verdict:
     return Verdict(
         claim,
         decide(10 * deep < 1.01 * shallow, 10 * deep < 1.01 * normalised),  # the rates are rounded, to 1 in 500
-        f"the largest rate at which 100 updates bring the loss below 2.2 is {_of(deep)} at 110 layers and {_of(shallow)} at 8 without BN; "
-        f"with BN it is {_of(normalised)} at 110",
+        f"the largest rate at which 100 updates bring the loss below 2.2 is {_edge(deep)} at 110 layers and {_edge(shallow)} at 8 without BN; "
+        f"with BN it is {_edge(normalised)} at 110",
     )
 
 
 def _of(values: Float[np.ndarray, "..."]) -> str:
     return spread(values.ravel(), ".2g")
+
+
+def _edge(rates: Float[np.ndarray, " seeds"]) -> str:
+    return _of(rates) if rates.any() else "none of those tried"
