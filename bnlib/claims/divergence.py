@@ -116,8 +116,8 @@ def depth_costs_rate(max_lr: Sequence[Record]) -> Verdict:
     return Verdict(
         claim,
         decide(10 * deep < 1.01 * shallow, 10 * deep < 1.01 * normalised),  # the rates are rounded, to 1 in 500
-        f"the largest rate at which 100 updates bring the loss below 2.2 is {_edge(deep)} at 110 layers and {_edge(shallow)} at 8 without BN; "
-        f"with BN it is {_edge(normalised)} at 110",
+        f"the largest rate at which 100 updates bring the loss below 2.2 is {_edge(deep)} at 110 layers and {_edge(shallow)} at 8 "
+        f"without BN; with BN it is {_edge(normalised)} at 110",
     )
 
 
