@@ -37,20 +37,26 @@ def outcome(record: Record) -> str:
 
 def largest_that_trains(found: Iterable[Record]) -> float | None:
     """The largest learning rate among these runs with one that trains; survival is not monotone, so smaller ones may not."""
-    rates = [r.config.train.lr for r in found if r.config.train and outcome(r) == "trains"]
-    return max(rates, default=None)
+    return _largest(r for r in found if outcome(r) == "trains")
+
+
+def _largest(found: Iterable[Record]) -> float | None:
+    return max((r.config.train.lr for r in found if r.config.train), default=None)
 
 
 def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
-    """Two more seeds within two stops of the edge, wherever the first seed's row is complete."""
+    """Two more seeds within two stops of the edge, wherever the first seed's row is complete.
+
+    The edge is the largest rate that trains, or where none does, the largest that does not diverge.
+    """
     rows: dict[tuple[int, str], list[Record]] = {}
     for record in found:
         assert record.config.model is not None
         rows.setdefault((record.config.model.depth, record.config.model.norm), []).append(record)
     for (depth, norm), row in rows.items():
-        edge = largest_that_trains(row)
-        if len(row) == len(LADDER) and edge is not None:
-            place = LADDER.index(edge)
+        if len(row) == len(LADDER):
+            survivors = [r for r in row if outcome(r) != "diverged"]
+            place = LADDER.index(largest_that_trains(row) or _largest(survivors) or LADDER[0])
             for lr, seed in product(LADDER[max(0, place - 2) : place + 3], (1, 2)):
                 yield _cell("max-lr", seed, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
 
