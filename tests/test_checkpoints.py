@@ -39,7 +39,7 @@ def stop_after(step: int):
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "run.ckpt"
     with pytest.raises(train.Stopped):
-        train.train(run(), IMAGES, [Checkpoint(path, ABOUT, ["machine A"], every=0), stop_after(3)])
+        train.train(run(), IMAGES, [Checkpoint(path, ABOUT, ["machine A"], every=0.0), stop_after(3)])
     return path
 
 
@@ -52,7 +52,7 @@ def test_a_run_goes_on_from_its_file_to_the_bit(tmp_path: Path, schedule: str):
     config, path = run(schedule=schedule), tmp_path / "run.ckpt"
     for step in (1, 4, 7):
         with pytest.raises(train.Stopped):
-            train.train(config, IMAGES, [Checkpoint(path, ABOUT, every=0), stop_after(step)])
+            train.train(config, IMAGES, [Checkpoint(path, ABOUT, every=0.0), stop_after(step)])
         state, _ = checkpoints.load(path, config, ABOUT)
         assert state["step"] == step
         assert without_times(train.train(config, IMAGES, resume=state)) == without_times(train.train(config, IMAGES))
@@ -64,7 +64,7 @@ def test_the_machines_it_has_seen_are_kept(saved: Path):
 
 def test_it_is_saved_every_so_often_and_not_after_the_last_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clock = iter(range(100))
-    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     path, steps = tmp_path / "run.ckpt", []
 
     def look(trainer: train.Trainer) -> None:
@@ -72,9 +72,9 @@ def test_it_is_saved_every_so_often_and_not_after_the_last_update(tmp_path: Path
             steps.append(trainer.step)
             path.unlink()
 
-    train.train(run(), IMAGES, [Checkpoint(path, ABOUT, every=3), look])
+    train.train(run(), IMAGES, [Checkpoint(path, ABOUT, every=3.0), look])
     assert steps == [3, 6]
-    train.train(run(), IMAGES, [Checkpoint(path, ABOUT, every=0), look])
+    train.train(run(), IMAGES, [Checkpoint(path, ABOUT, every=0.0), look])
     assert steps == [3, 6, 1, 2, 3, 4, 5, 6, 7]
 
 
@@ -152,6 +152,6 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_full_disk_leaves_the_last_one_as_it_was(saved: Path, monkeypatch: pytest.MonkeyPatch):
     before = saved.read_bytes()
     with full_disk(monkeypatch), pytest.raises(OSError, match="No space left"):
-        train.train(run(), IMAGES, [Checkpoint(saved, ABOUT, every=0)])
+        train.train(run(), IMAGES, [Checkpoint(saved, ABOUT, every=0.0)])
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["run.ckpt"]

@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ import torch
 import toys
 from filelock import FileLock
 
-from bnlib import checkpoints, data, executors, records, studies, train, worker
+from bnlib import checkpoints, data, executors, records, train, worker
 from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig
 from bnlib.records import RecordError
 from bnlib.studies import Study
@@ -56,11 +55,6 @@ def peace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def unfinished(root: Path) -> list[str]:
     """What a sweep has left beside the records."""
     return sorted(path.name for path in (root / records.UNFINISHED).rglob("*") if path.is_file())
-
-
-def environment() -> dict[str, str]:
-    paths = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
-    return {k: v for k, v in os.environ.items() if not k.startswith("BNLIB_")} | {"PYTHONPATH": paths, "COLUMNS": "200"}
 
 
 # One run
@@ -175,7 +169,7 @@ def test_on_a_full_disk_the_last_checkpoint_and_the_records_stand(root: Path, mo
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.os, "fsync", full)
         assert work(job) == Outcome("refused", f"cannot write {saved}: No space left on device")
-        patch.setattr(worker.checkpoints, "Checkpoint", lambda *args: lambda trainer: None)  # so that only the record is written
+        patch.setattr(checkpoints.Checkpoint, "__call__", lambda self, trainer: None)  # so that only the record is written
         record = records.path_of(job.run, root)
         assert work(job) == Outcome("refused", f"cannot write {record}: No space left on device")
     assert saved.read_bytes() == before
@@ -277,7 +271,7 @@ def test_a_sweep_ends_with_its_budget_and_the_next_one_goes_on(
     monkeypatch.setattr(worker._Report, "__call__", a_second_each)
     counts = []
     while len(counts) < 20 and (not counts or counts[-1][0] < 2):
-        summary = sweep(study, root, budget=2)
+        summary = sweep(study, root, budget=2.0)
         counts.append((summary.there + summary.count("made"), summary.begun))
     assert counts == [(0, 1), (0, 1), (1, 0), (1, 1), (1, 1), (2, 0)]
     assert toys.texts(root) == peace
@@ -286,7 +280,7 @@ def test_a_sweep_ends_with_its_budget_and_the_next_one_goes_on(
 def test_a_probe_that_would_overrun_is_not_begun(root: Path, in_process: None, monkeypatch: pytest.MonkeyPatch):
     study = toys.probing(toys.one, 3)
     monkeypatch.setattr(sys.modules["bnlib.sweep"], "estimate", lambda study, run, known: 100.0 if run.seed == 1 else 0.1)
-    summary = sweep(study, root, budget=50)
+    summary = sweep(study, root, budget=50.0)
     assert [run.seed for run in summary.remaining] == [1]
 
 
@@ -314,16 +308,6 @@ def test_ctrl_c_saves_what_is_begun(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert not list(root.rglob("*.going"))
 
 
-def test_a_worker_that_is_lost_costs_no_record(root: Path):
-    summary = sweep(toys.probing(toys.second_dies, 3), root)
-    assert summary.refused == "a worker was lost (BrokenProcessPool), but nothing that was measured: run the same command again"
-    assert summary.count("made") == 1
-    assert records.verify(root / "toy") == []
-    lock = begun(summary.remaining[0], root, "lock")
-    with FileLock(lock, timeout=0):
-        assert lock.exists()
-
-
 def test_an_engine_that_takes_no_job_ends_the_sweep(root: Path, monkeypatch: pytest.MonkeyPatch):
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
@@ -346,14 +330,43 @@ def test_a_record_that_was_made_on_another_disk_is_missed(root: Path, monkeypatc
     assert len(summary.outcomes) == 1
 
 
-@pytest.mark.parametrize(("executor", "address"), [("local", None), ("submitit", "local"), ("dask", None)])
-def test_every_executor_makes_the_same_records(root: Path, executor: str, address: str | None, peace: dict[str, str]):
-    study = toys.training(1 if executor == "submitit" else 2)  # it starts a process for each
-    assert sweep(study, root, executor=executor, address=address).refused is None
-    text = toys.texts(root)
-    assert len(text) == len(study.runs)
-    assert text == {name: peace[name] for name in text}
-    assert unfinished(root) == []
+class Queued:
+    """A job of a cluster that is full."""
+
+    state, job_id = "PENDING", "17"
+
+    def __init__(self) -> None:
+        self.given_up = threading.Event()
+
+    def done(self) -> bool:
+        return False
+
+    def cancel(self) -> None:
+        self.given_up.set()
+
+
+def test_a_job_that_queues_is_given_up_when_the_sweep_ends(root: Path, monkeypatch: pytest.MonkeyPatch):
+    job = Queued()
+    monkeypatch.setitem(executors._START, "local", lambda *_: executors._Jobs(lambda *args: job))
+    summary = sweep(toys.training(), root, budget=0.2)
+    assert [outcome.kind for outcome in summary.outcomes.values()] == ["stopped"]
+    assert job.given_up.wait(60)
+
+
+def test_a_job_that_runs_is_waited_for(root: Path):
+    class Running(Queued):
+        state = "RUNNING"
+
+        def result(self) -> str:
+            assert released.wait(60)
+            raise KeyError("lost")
+
+    released = threading.Event()
+    future = executors._Jobs(lambda *args: Running()).submit(print)
+    toys.until(future.running)
+    assert not future.cancel()
+    released.set()
+    assert isinstance(future.exception(60), KeyError)
 
 
 @pytest.mark.parametrize(
@@ -416,120 +429,3 @@ def test_the_estimate_counts_updates_where_a_run_is_trained(root: Path):
     assert estimate(study, longer, done) == 400
     assert estimate(Study("toy", "", study.runs, toys.one), longer, done) == 4
     assert estimate(study, RunConfig("toy", 0, ModelConfig(depth=14), DataConfig(), train=longer.train), done) is None
-
-
-# Many processes
-
-
-FORKS = """
-import itertools, os, random, sys, time
-from pathlib import Path
-import toys
-from bnlib import worker
-
-killed, shared, warm = map(Path, sys.argv[1:])
-killed.mkdir()
-shared.mkdir()
-toys.uninterrupted(toys.training(), warm)  # so that each process that is forked has the images
-random.seed(0)
-
-def fork(child):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            child()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return pid
-
-kills = 0
-for seed in itertools.count():
-    study = toys.training(seed + 1)
-    job = toys.job(toys.Study("toy", "", study.runs[-1:]), killed)
-    longest = 0.5
-    while not (killed / "toy" / f"{job.run.run_id}.json").exists():
-        pid = fork(lambda: worker.work(job))
-        time.sleep(random.uniform(0, longest))
-        os.kill(pid, 9)
-        kills += os.waitpid(pid, 0)[1] == 9
-        longest *= 1.1  # on a slow machine too a run ends
-    if kills >= 20:
-        break
-print(seed + 1, kills, flush=True)
-
-def every_run():
-    for run in toys.training(3).runs:
-        print(worker.work(toys.job(toys.Study("toy", "", (run,)), shared)).kind, flush=True)
-
-for pid in [fork(every_run) for _ in range(2)]:
-    assert os.waitpid(pid, 0)[1] == 0
-"""
-
-
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A folder with `killed`, whose runs were killed time and again, and `shared`, where two processes did the same runs at once."""
-    folder = tmp_path_factory.mktemp("forked")
-    command = [sys.executable, "-c", FORKS, *(str(folder / name) for name in ("killed", "shared", "warm"))]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout.split()
-
-
-def test_runs_that_are_killed_at_random_moments_give_the_records_of_runs_left_in_peace(forked: tuple[Path, list[str]], tmp_path: Path):
-    folder, (runs, kills, *_) = forked
-    assert int(kills) >= 20
-    assert toys.texts(folder / "killed") == toys.uninterrupted(toys.training(int(runs)), tmp_path / "peace")
-    assert records.verify(folder / "killed" / "toy") == []
-
-
-def test_two_processes_share_the_runs(forked: tuple[Path, list[str]], tmp_path: Path):
-    folder, (_, _, *said) = forked
-    assert said.count("made") == 3
-    assert set(said) <= {"made", "there", "busy"}
-    assert toys.texts(folder / "shared") == toys.uninterrupted(toys.training(3), tmp_path / "peace")
-
-
-def start(*args: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(TESTS / "toys.py"), *args]
-    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_ctrl_c_in_a_terminal_ends_a_sweep_cleanly_and_says_what_remains(root: Path):
-    first = toys.training(2, epochs=1000).runs[0]
-    sweeping = start("sweep", "toy", "--results", str(root), "--workers", "1")
-    until(lambda: worker.progress(first, root) is not None)
-    os.killpg(sweeping.pid, signal.SIGINT)
-    said, problems = sweeping.communicate()
-    assert sweeping.returncode == 130
-    assert "toy: 0 records were there, 0 made; 2 remain, 1 of them begun: run the same command again to go on" in said
-    assert problems == ""
-    assert checkpoints.load(begun(first, root, "ckpt"), first, checkpoints.read(begun(first, root, "ckpt"))["about"])
-    # And a sweep that dies takes its workers with it, which save first.
-    begun(first, root, "progress").unlink(missing_ok=True)
-    before = checkpoints.read(begun(first, root, "ckpt"))["state"]["step"]
-    sweeping = start("sweep", "toy", "--results", str(root), "--workers", "1")
-    until(lambda: worker.progress(first, root) is not None)
-    sweeping.kill()
-    sweeping.communicate()
-    with FileLock(begun(first, root, "lock"), timeout=60):
-        assert checkpoints.read(begun(first, root, "ckpt"))["state"]["step"] > before
-
-
-def test_two_sweeps_at_once_do_no_run_twice(root: Path):
-    command = [sys.executable, "-m", "bnlib", "sweep", "spectra", "--only", "N=50", "--results", str(root), "--workers", "1"]
-    both = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [(*sweeping.communicate(), sweeping.returncode) for sweeping in both]
-    assert [(problems, status) for _, problems, status in said] == [("", 0)] * 2
-    study = studies.get("spectra").only({"N": 50})
-    assert sum(lines.count(" made: completed") for lines, _, _ in said) == len(study.runs)
-    assert records.verify(root) == []
-    assert study.missing(root) == []

@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,14 @@ def uninterrupted(study: Study, root: Path) -> dict[str, str]:
 def texts(root: Path) -> dict[str, str]:
     """The records below `root` without times, by file name."""
     return {path.name: without_times(path) for path in (root / "toy").glob("*.json")}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another process or thread will bring about."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def main() -> None:
