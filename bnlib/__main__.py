@@ -101,10 +101,14 @@ def status(results: Results = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    table = Table(*rows[0])
+    table = Table(box=None, padding=(0, 1))
+    for key in [key for key in rows[0] if key != "hardware"]:
+        table.add_column(key.replace("_", " "), justify="left" if key == "study" else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*("?" if value is None else ", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
+        table.add_row(*("?" if value is None else str(value) for key, value in row.items() if key != "hardware"))
     Console().print(table)
+    for name in sorted({name for row in rows for name in row["hardware"]}):
+        typer.echo(f"{name}: {', '.join(row['study'] for row in rows if name in row['hardware'])}")
 
 
 def _status_of(study: studies.Study, root: Path) -> dict[str, Any]:
@@ -119,7 +123,7 @@ def _status_of(study: studies.Study, root: Path) -> dict[str, Any]:
         **{kind: kinds.count(kind) for kind in ("completed", "diverged", "failed")},
         "missing": len(missing),
         "hours": round(sum(record.time["seconds"] for record in done) / 3600, 3),
-        "hours_to_go": round(sum(known) / 3600, 3) if len(known) == len(seconds) else None,
+        "hours_left": round(sum(known) / 3600, 3) if len(known) == len(seconds) else None,
         "hardware": sorted({record.hardware["name"] for record in done}),
     }
 

@@ -56,7 +56,7 @@ class Bars:
 
     def ended(self, run: RunConfig, outcome: Outcome) -> None:
         """Say what came of a run."""
-        self.done += 1
+        self.done += outcome.kind != "stopped"
         self.bars.update(self.whole, completed=self.done)
         if run.run_id in self.runs:
             self.bars.remove_task(self.runs.pop(run.run_id))

@@ -69,9 +69,11 @@ def test_sweep_then_verify_then_status(results: Path, here: Here):
     spectra = rows["spectra"]
     assert (spectra["completed"], spectra["planned"] - spectra["missing"]) == (1, 1)
     assert {"study", "planned", "completed", "diverged", "failed", "missing"} <= set(spectra)
-    assert spectra["hours_to_go"] == pytest.approx(spectra["missing"] * records.load(path).time["seconds"] / 3600, abs=1e-3)
-    assert rows["init"]["hours_to_go"] is None
-    assert "spectra" in here("status")[1]
+    assert spectra["hours_left"] == pytest.approx(spectra["missing"] * records.load(path).time["seconds"] / 3600, abs=1e-3)
+    assert rows["init"]["hours_left"] is None
+    shown = here("status")[1]
+    assert shown.splitlines()[0].split() == ["study", "planned", "completed", "diverged", "failed", "missing", "hours", "hours", "left"]
+    assert f"{records.load(path).hardware['name']}: spectra\n" in shown
 
 
 def test_import_says_what_is_wrong_and_fails(results: Path, here: Here):
