@@ -43,7 +43,8 @@ def images(
 def sweep(
     study: Annotated[str, typer.Argument(help=f"One of: {', '.join(studies.STUDIES)}.")],
     budget: Annotated[str | None, typer.Option(help="Stop after this time, saving what is begun: 90s, 9m, 1.5h.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; else one a core, or one on a GPU.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; else one a core, or --per-gpu.")] = None,
+    per_gpu: Annotated[str, typer.Option(help="Runs at a time on a GPU, or auto: as many as it holds, eight at most.")] = "1",
     executor: Annotated[str, typer.Option(help=f"One of: {', '.join(executors.ENGINES)}.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of dask's scheduler; or submitit's cluster, else slurm.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Just the runs with this setting, key=value; repeatable.")] = None,
@@ -61,7 +62,7 @@ def sweep(
         for run in chosen.missing(root):
             typer.echo(f"{run.run_id} {json.dumps(run.to_dict())}")
         return
-    many = workers or executors.at_a_time(device if chosen.measure is None else "cpu")
+    many = workers or executors.at_a_time(device if chosen.measure is None else "cpu", per_gpu)
     try:
         with Bars(chosen, root, console) as bars:
             summary = sweeps.sweep(chosen, root, many, executor, address, limit, data_path, device, bars.listener)

@@ -7,17 +7,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bnlib import worker
 from bnlib.config import ConfigError
 
 ENGINES = ("local", "submitit", "dask")
 DEVICES = ("cpu", "cuda", "auto")
+MEMORY = 8 * 2**30  # bytes of a GPU that one run is given: ResNet-110 at batch 128 in fp32, its graphs and room to spare
 # The order of summation depends on the threads: a run sets its own for the network, and everything else has one.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -26,7 +29,7 @@ _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_TH
 def engine(name: str, workers: int, address: str | None, folder: Path, device: str) -> Iterator[Executor]:
     """An executor for `workers` runs at a time. Raises ConfigError for one that is unknown, not installed or not there.
 
-    local      processes on this machine
+    local      processes on this machine; on a GPU, threads of this one
     submitit   jobs of a SLURM cluster; `address` may name another of submitit's clusters, such as local; `folder` takes its logs
     dask       the dask cluster whose scheduler is at `address`, or one on this machine
     """
@@ -53,10 +56,15 @@ def check(name: str, address: str | None, device: str) -> None:
         worker.resolve(device)
 
 
-def at_a_time(device: str) -> int:
-    """How many runs to do at a time on this machine: one on a GPU, else one a core."""
+def at_a_time(device: str, per_gpu: str = "1") -> int:
+    """How many runs to do at a time on this machine: `per_gpu` on a GPU, else one a core.
+
+    "auto" is as many as the GPU's free memory holds, at most eight: one alone cannot fill it. Raises ConfigError.
+    """
+    if per_gpu != "auto" and not (per_gpu.isdecimal() and int(per_gpu)):
+        raise ConfigError(f"--per-gpu {per_gpu}: give a number of runs above zero, or auto")
     if worker.resolve(device) == "cuda":
-        return 1
+        return max(1, min(8, torch.cuda.mem_get_info()[0] // MEMORY)) if per_gpu == "auto" else int(per_gpu)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -71,6 +79,10 @@ def without_interrupt() -> Iterator[None]:
 
 
 def _local(workers: int, address: str | None, folder: Path, device: str, stack: ExitStack) -> Executor:
+    if worker.resolve(device) == "cuda":  # runs share a GPU as threads with a stream each; processes would take turns
+        threads = ThreadPoolExecutor(workers)
+        stack.push(lambda kind, *_: threads.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True))
+        return threads
     # Spawned, for a forked process can use neither CUDA nor OpenMP safely.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, worker.watch_parent)

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import parent_process
@@ -24,7 +24,7 @@ from bnlib.config import ConfigError, DataConfig, RunConfig
 LOOK = 0.5  # seconds between looks at whether to go on, and between notes of how far a run is
 
 _orphaned = threading.Event()
-_at_work = threading.Lock()  # one run at a time in a process, since threads and precision are the whole process's
+_at_work = threading.Lock()  # one run at a time in a process, whose threads are all the run's; on a GPU several go side by side
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def progress(run: RunConfig, root: Path) -> Progress | None:
 
 def work(job: Job) -> Outcome:
     """Do the run, unless another does it. Nothing is raised: an exception of ours need not survive the way home."""
-    with _at_work:
+    with nullcontext() if job.device != "cpu" and torch.cuda.is_available() else _at_work:
         try:
             return _work(job)
         except train.Stopped:
@@ -118,7 +118,8 @@ def _work(job: Job) -> Outcome:
 def _measure(job: Job) -> None:
     run = job.run
     device = resolve(job.device) if job.study.measure is None else "cpu"
-    torch.set_num_threads(run.train.threads if run.train else 1)
+    if device == "cpu":
+        torch.set_num_threads(run.train.threads if run.train else 1)
     dataset = _dataset(run.data.source, job.data) if run.data else None
     hardware = provenance.hardware(device)
     saved = begun(run, job.root, "ckpt")

@@ -429,3 +429,18 @@ def test_the_estimate_counts_updates_where_a_run_is_trained(root: Path):
     assert estimate(study, longer, done) == 400
     assert estimate(Study("toy", "", study.runs, toys.one), longer, done) == 4
     assert estimate(study, RunConfig("toy", 0, ModelConfig(depth=14), DataConfig(), train=longer.train), done) is None
+
+
+def test_on_a_gpu_runs_go_side_by_side_as_many_as_it_holds(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "resolve", lambda device: "cuda")
+    monkeypatch.setattr(executors.torch.cuda, "mem_get_info", lambda: (20 * 2**30, 80 * 2**30))
+    assert [executors.at_a_time("cuda", asked) for asked in ("1", "5", "auto")] == [1, 5, 2]
+    with executors.engine("local", 2, None, Path("logs"), "cuda") as engine:
+        both = threading.Barrier(2)
+        assert [future.result() for future in [engine.submit(both.wait), engine.submit(both.wait)]] in ([0, 1], [1, 0])
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "many", "1.5"])
+def test_a_number_of_runs_on_a_gpu_that_cannot_be_gets_one_line(asked: str):
+    with pytest.raises(ConfigError, match=f"--per-gpu {asked}: give a number of runs above zero, or auto"):
+        executors.at_a_time("cpu", asked)

@@ -94,6 +94,12 @@ def cells(records: Iterable[Record]) -> dict[Key, Cell]:
     return {key: Cell(runs) for key, runs in found.items()}
 
 
+def deepest(maps: Mapping[str, Mapping[Key, Cell]], lr: float) -> int:
+    """The largest depth at which both networks were trained at this rate; the largest of all where there is none."""
+    held = next(iter(maps.values()), {})
+    return max((depth for depth in DEPTHS if all((norm, depth, lr) in held for norm in PAIR)), default=DEPTHS[-1])
+
+
 def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, after: str = "100 updates") -> go.Figure:
     """Two heat maps, depth by learning rate: the loss reached, and what became of the rest. A cross-hair; below, the runs behind it.
 
