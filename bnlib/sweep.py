@@ -181,15 +181,17 @@ def seconds(budget: str) -> float:
 
 
 def estimate(study: Study, run: RunConfig, done: Sequence[Record]) -> float | None:
-    """Seconds that `run` will take, from the records of its study with its depth; None where there is none.
+    """Seconds that `run` will take, from the records of its study with its depth, else with the nearest; None where there is none.
 
-    A run that is trained takes a time for each of its updates, any other one the mean of their times.
+    A run that is trained takes a time for each of its updates, any other one the mean of their times; both grow with the depth.
     """
-    depth = records.settings(run).get("depth")
-    like = [record for record in done if records.settings(record.config).get("depth") == depth]
-    if not like:
+    depths = {int(records.settings(record.config).get("depth", 1)) for record in done}
+    if not depths:
         return None
-    spent = sum(float(record.time["seconds"]) for record in like)
+    depth = int(records.settings(run).get("depth", 1))
+    nearest = min(depths, key=lambda d: max(d / depth, depth / d))
+    like = [record for record in done if records.settings(record.config).get("depth", 1) == nearest]
+    spent = sum(float(record.time["seconds"]) for record in like) * depth / nearest
     if study.measure is not None:
         return spent / len(like)
     return spent / max(1, sum(int(record.measured["steps"]) for record in like)) * train.updates(run)

@@ -428,7 +428,8 @@ def test_the_estimate_counts_updates_where_a_run_is_trained(root: Path):
     assert estimate(study, study.runs[0], done) == 4
     assert estimate(study, longer, done) == 400
     assert estimate(Study("toy", "", study.runs, toys.one), longer, done) == 4
-    assert estimate(study, RunConfig("toy", 0, ModelConfig(depth=14), DataConfig(), train=longer.train), done) is None
+    assert estimate(study, RunConfig("toy", 0, ModelConfig(depth=32), longer.data, train=longer.train), done) == 1600
+    assert estimate(study, longer, []) is None
 
 
 def test_on_a_gpu_runs_go_side_by_side_as_many_as_it_holds(monkeypatch: pytest.MonkeyPatch):
