@@ -57,6 +57,13 @@ def test_the_norm_that_is_measured_is_that_before_clipping():
     assert whole[0] > 0.01
 
 
+def test_clipping_asks_the_device_for_nothing():
+    norm = torch.empty((), device="meta")  # holds no value, so that asking for it would fail
+    gradients = [torch.empty(3, device="meta")]
+    torch._foreach_mul_(gradients, train.clipped(norm, 1.0))
+    assert gradients[0].is_meta
+
+
 def test_runs_that_clip_nothing_keep_their_ids():
     assert RunConfig("fig1", 1, ModelConfig(), DataConfig(), train=TrainConfig(lr=0.003, epochs=1320, clip=0.0)).run_id == "805f5f386bef"
 

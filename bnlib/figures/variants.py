@@ -75,7 +75,7 @@ def at_start(init: Sequence[Record], measure: str, depth: int) -> go.Figure:
 def rows(title: str, names: Sequence[str], x: Axis) -> go.Figure:
     """An empty figure with a row for each name, the first at the top."""
     fig = figure(title, (x, Axis("", len(names) - 0.5, -0.5, ticks=range(len(names)), labels=names)), height=90 + 38 * len(names))
-    fig.update_layout(margin={"l": 132, "t": 30})
+    fig.update_layout(margin={"l": 142, "t": 30})
     return fig
 
 
@@ -121,8 +121,8 @@ def explosions(steps: Sequence[Record], norm: str, depth: int, mini_batch: int) 
 
 
 def normal_table(init: Sequence[Record]) -> str:
-    """Markdown: what three of the inner normalisers and BN at the end do to ResNet-110 at initialisation, over seeds."""
-    lines = ["| ResNet-110 at initialisation | σ, last over first | a / b | kurtosis | loss |", "|---|---|---|---|---|"]
+    """Markdown: every normaliser's ResNet-110 at initialisation, medians and ranges over the seeds."""
+    lines = ["| ResNet-110 at initialisation | growth of σ | a / b | kurtosis | loss |", "|---|---|---|---|---|"]
     for norm in NORMS:
         held_ = beginning(init, norm)[:3]
         cells = [spread([value(r, m) for r in held_], ".2g" if m != "coherence_ratio" else ".3g") for m in RANGE]
