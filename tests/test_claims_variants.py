@@ -247,6 +247,19 @@ def test_without_records_there_is_no_answer():
     assert "has not answered yet" in figures.answer([])
 
 
+@pytest.mark.parametrize("count", [1, 9, 12, 16, 30])
+def test_a_study_that_is_being_measured_can_be_shown(init, count):
+    found = ladder()[:count]
+    for by in figures.BY.values():
+        assert outside(figures.at_equal(found, by)) == []
+    for lr in CAUSAL_RATES:
+        assert outside(figures.losses(found, lr)) == []
+    for measure in figures.MEASURES.values():
+        assert outside(figures.after_ten(init, found, measure)) == []
+    assert "BN or the rate" in figures.reading(found) or "the rate alone" in figures.reading(found)
+    assert len(figures.table(found).splitlines()) == 2 + len(RUNGS)
+
+
 def test_the_table_of_whole_trainings_says_what_is_missing():
     rows = variants.trained_table(whole("variants", 0.03, 0.9, norm="last-features"), []).splitlines()
     assert "| BN on the last features, 0.03 | 90.0 (90.0 to 90.0) | 3 |" in rows

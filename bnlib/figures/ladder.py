@@ -228,6 +228,8 @@ def _cell(losses: Float[np.ndarray, " seeds"]) -> str:
 def reading(ladder: Sequence[Record]) -> str:
     """What the figure says, in sentences, whichever way it came out: at BN's relative step, who keeps up and who does not."""
     batch = trained(ladder, "batch", BN_RATE)
+    if not batch:
+        return answer(ladder)
     progress = {name: _matched(ladder, name) for name in ("clip", "fixup", "skipinit", "last-features")}
     own = CHANCE - float(np.median([loss(r) for r in batch]))
     shares = {name: value / own for name, value in progress.items() if math.isfinite(value)}
