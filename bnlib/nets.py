@@ -5,6 +5,7 @@ Weight layers are numbered 1 ... depth = 6n + 2: the first convolution is 1, sta
 has 1,730,714 parameters (1,727,962 with option-A shortcuts). Projections carry no number.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,14 @@ from bnlib.config import ModelConfig
 WIDTHS = (16, 32, 64)
 CLASSES = 10
 GROUP = 8  # channels in a group of the "group" normaliser
+
+NORMALISERS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "layer": lambda channels: nn.GroupNorm(1, channels),
+    "group": lambda channels: nn.GroupNorm(channels // GROUP, channels),
+    "instance": lambda channels: nn.GroupNorm(channels, channels),
+}
+"""Those that follow every convolution, by name in `config.Norm`: from the number of channels to a module. `CONTRIBUTING.md` adds one."""
 
 
 def build(config: ModelConfig, seed: int) -> "ResNet":
@@ -171,15 +180,12 @@ def parameter_groups(net: ResNet, lr: float, weight_decay: float) -> list[dict[s
 
 
 def _conv(c_in: int, c_out: int, size: int, stride: int, config: ModelConfig) -> nn.Conv2d:
-    bias = config.norm in ("none", "last-features", "last-logits") and config.block != "fixup"
+    bias = config.norm not in NORMALISERS and config.block != "fixup"
     return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=bias)
 
 
 def _norm(channels: int, config: ModelConfig) -> nn.Module:
-    if config.norm == "batch":
-        return nn.BatchNorm2d(channels)
-    groups = {"layer": 1, "group": channels // GROUP, "instance": channels}
-    return nn.GroupNorm(groups[config.norm], channels) if config.norm in groups else nn.Identity()
+    return NORMALISERS[config.norm](channels) if config.norm in NORMALISERS else nn.Identity()
 
 
 def _shift(config: ModelConfig) -> list[nn.Module]:
@@ -198,8 +204,9 @@ def _initialise(net: ResNet, generator: torch.Generator) -> None:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     for module in net.modules():
-        if isinstance(module, (Shift, Gain, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset) and not isinstance(module, (nn.Conv2d, nn.Linear)):
+            reset()  # normalisers and scalars: to constants, without a draw
     if fixup:
         _, *branches = net.convolutions().values()
         with torch.no_grad():

@@ -71,7 +71,7 @@ class Trainer:
     lr              learning rate of the epoch's last update
     train_loss, train_acc    mean cross-entropy and share of right answers over the epoch's images, in training mode, as seen on the way
     test_loss, test_acc      the same over the test images, in evaluation mode, after the epoch
-    gradient_norm   mean over the epoch's updates of the norm of the whole gradient, weight decay apart
+    gradient_norm   mean over the epoch's updates of the norm of the whole gradient, weight decay apart, before any clipping
     seconds         time the epoch took, test included
 
     and beside them are measured
@@ -216,7 +216,10 @@ class Trainer:
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            norm = torch.stack(torch._foreach_norm([p.grad for p in self.net.parameters() if p.grad is not None])).norm()
+            gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+            norm = torch.stack(torch._foreach_norm(gradients)).norm()
+            if self.setting.clip:
+                torch._foreach_mul_(gradients, clipped(norm, self.setting.clip))
             right = (logits.argmax(1) == y).sum()
             spread = logits.float().std(0, correction=0).mean()
             row = torch.stack([part.double() for part in (loss, right, norm, spread)])
@@ -352,6 +355,11 @@ def outcome(status: str, step_loss: list[float], logit_spread: float) -> str:
     if last < 2.2:
         return "trains"
     return "dead" if abs(last - math.log(10)) < 0.05 and logit_spread < 0.01 else "slow"
+
+
+def clipped(norm: Float[Tensor, ""], most: float) -> Float[Tensor, ""]:
+    """min(1, most / norm): by what a gradient of this norm is multiplied, computed where `norm` lies, without a word from the host."""
+    return (most / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_ has it
 
 
 def _factor(schedule: str, step: int, steps: int) -> float:

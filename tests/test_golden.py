@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib import curvature, data, linear, lines, matrices, nets, noise, probes, records, train
+from bnlib import curvature, data, linear, lines, matrices, nets, noise, probes, records, relative, train
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -47,6 +47,10 @@ def training() -> dict[str, list[float]]:
         out[f"line {norm}"] = [*line["loss"], line["gradient_norm"], *line["variance_3"].ravel()]
     net, x, y = nets.build(ModelConfig(depth=8, norm="none"), 2), *data.batch(images, 0, 8)
     out["noise"] = [noise.constant(noise.gram(net, x, y)), curvature.sharpness(net, x, y)]
+    setting = TrainConfig(lr=0.1, steps=4, batch=24, clip=0.5)
+    run = RunConfig("ladder", 1, ModelConfig(depth=8, norm="none"), DataConfig("synthetic", 64, 8), train=setting)
+    measured = relative.of_run(run, images)
+    out["clipped"] = [*measured["relative_step"], *measured["gradient_norm"].tolist(), *measured["kernel_length"]]
     return out
 
 

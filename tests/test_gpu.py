@@ -38,6 +38,12 @@ def test_a_captured_run_has_the_losses_of_an_eager_one(images: data.Dataset, dep
     assert losses(run(depth, norm, engine=engine), images) == pytest.approx(eager, rel=TOLERANCE[engine])
 
 
+def test_a_captured_run_clips_as_an_eager_one_does(images: data.Dataset):
+    eager = losses(run(20, "none", lr=0.1, clip=0.5), images)
+    assert losses(run(20, "none", lr=0.1, clip=0.5, engine="graph"), images) == pytest.approx(eager, rel=TOLERANCE["graph"])
+    assert losses(run(20, "none", lr=0.1), images) != pytest.approx(eager, rel=1e-3)
+
+
 def test_a_captured_run_repeats_itself_to_the_bit(images: data.Dataset):
     config = run(20, "batch", engine="graph")
     assert losses(config, images).tolist() == losses(config, images).tolist()

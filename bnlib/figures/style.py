@@ -173,6 +173,8 @@ def labels_apart(fig: go.Figure, labels: Sequence[tuple[Number, float, str, str]
     axis, margin = fig.layout.yaxis, fig.layout.margin
     pixels = (fig.layout.height - margin.t - margin.b) / abs(axis.range[1] - axis.range[0])
     falling = sorted(labels, key=lambda one: -one[1])
+    if not falling:
+        return
     wanted = [pixels * (math.log10(y) if axis.type == "log" else y) for _, y, _, _ in falling]
     given = [min(wanted[k] - 17 * (i - k) for k in range(i + 1)) for i in range(len(falling))]
     middle = sum(wanted) / len(wanted) - sum(given) / len(given)

@@ -2,11 +2,12 @@
 
 from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
+from bnlib.studies.causal import CAUSAL, CAUSAL_RATES, FIRST, RUNGS, rung
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
 
-STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING)}
+STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL)}
 
 
 def get(name: str) -> Study:
@@ -17,14 +18,17 @@ def get(name: str) -> Study:
 
 
 __all__ = [
+    "CAUSAL_RATES",
     "DEPTHS",
     "DESCENDED",
     "EDGE",
     "FACTORS",
     "FIG1",
+    "FIRST",
     "LADDER",
     "NORMAL",
     "RATES",
+    "RUNGS",
     "STUDIES",
     "Measure",
     "Study",
@@ -32,4 +36,5 @@ __all__ = [
     "largest_that_trains",
     "measure",
     "outcome",
+    "rung",
 ]

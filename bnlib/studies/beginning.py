@@ -1,8 +1,12 @@
 """Networks at initialisation and in their first updates (paper, Secs 2.1 and 3)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any, get_args
+
+from torch import Tensor
 
 from bnlib import data, lines, nets, noise, probes
 from bnlib.config import DataConfig, Init, ModelConfig, Norm, ProbeConfig, RunConfig, TrainConfig
@@ -12,6 +16,8 @@ DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 NORMAL = {"batch": 0.1, "none": 1e-4, "last-features": 0.03}  # learning rates of the paper's normal schedules; the last as remembered
 NOISE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of mini-batches out of 512 images
 BIASED_SIZES = (8, 32, 128)
+
+Probe = Callable[[nets.ResNet, Tensor, Tensor], dict[str, Any]]  # a network and a mini-batch in, numbers and arrays by name out
 
 
 def _init_runs() -> Iterator[RunConfig]:
@@ -37,6 +43,19 @@ def _measure_init(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any
     net = nets.build(run.model, run.seed)
     images, labels = data.batch(dataset, run.seed, run.probe.batch)
     return probes.at_initialisation(net, images, labels, full=run.probe.full, powerlaw=run.probe.powerlaw)
+
+
+def of_probe(name: str, about: str, probe: Probe) -> Study:
+    """The study that gives the networks and mini-batches of `init` to another probe. `CONTRIBUTING.md` makes one."""
+    runs = tuple(replace(run, study=name, probe=ProbeConfig()) for run in _init_runs())
+    return Study(name, about, runs, partial(_measure_by, probe))
+
+
+def _measure_by(probe: Probe, run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
+    assert run.model is not None
+    assert run.probe is not None
+    assert dataset is not None
+    return probe(nets.build(run.model, run.seed), *data.batch(dataset, run.seed, run.probe.batch))
 
 
 def _steps_runs() -> Iterator[RunConfig]:

@@ -19,7 +19,8 @@ Refine = Callable[[Sequence[Record]], Iterable[RunConfig]]
 class Study:
     """A named grid of runs, most valuable first.
 
-    `measure` measures one of them; without it, a run is trained. `refine` names the runs that the records of `runs` call for.
+    `measure` measures one of them, and may say under the key "status" how it ended; without it, a run is trained.
+    `refine` names the runs that the records of `runs` call for.
     """
 
     name: str
@@ -86,7 +87,8 @@ def measure(
         result = train.train(run, dataset, callbacks, device, resume)
         status, measured, seconds = result.status, result.measured, result.seconds
     else:
-        status, measured = "completed", study.measure(run, dataset)
+        measured = study.measure(run, dataset)
+        status = measured.pop("status", "completed")
         seconds = time.perf_counter() - clock
     facts = {"data": dataset, "status": status, "hardware": hardware or provenance.hardware(device)}
     return records.write(records.new(run, measured, started, seconds, **facts), root)

@@ -1,0 +1,280 @@
+"""Variants of BN, of the initialisation, and of the recipe (paper, appendix; Zhang et al. 2019; De & Smith 2020).
+
+Each function takes the records of its studies together: of `init`, `steps`, `ladder`, `variants` and `fig1`, as named in its docstring.
+Those of `init` were known when the thresholds here were fixed; so they are the ones that earlier claims had on the same quantities.
+Those of `ladder` were not: eleven trial runs, of a seed that is not among its own, had been seen.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float
+
+from bnlib.claims.divergence import explodes_at, held, together
+from bnlib.claims.initialisation import growth
+from bnlib.claims.learning import BETTER, final
+from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.lines import MINI_BATCHES
+from bnlib.records import Record
+from bnlib.studies import CAUSAL_RATES, NORMAL, RUNGS, rung
+from bnlib.train import WINDOW
+
+TENFOLD = math.log(10)
+LAYERS = (18, 54, 90)  # of Table 1
+SHARE = 0.8  # of BN's progress that counts as much the same
+BN_RATE = 0.1
+NAMES = {
+    "none": "nothing",
+    "clip": "clipping",
+    "fixup": "Fixup",
+    "skipinit": "SkipInit",
+    "last-features": "BN at the end",
+    "batch": "BN everywhere",
+}
+OTHERS = {"layer": "layer norm", "group": "group norm", "instance": "instance norm"}
+
+
+def beginning(init: Sequence[Record], norm: str, init_by: str = "xavier", depth: int = 110, block: str = "residual") -> list[Record]:
+    """The records of study `init` of a network, a seed each; none while they are not measured."""
+    return held(init, study="init", norm=norm, init=init_by, depth=depth, block=block, shortcut="projection")
+
+
+def cancellation(record: Record) -> Float[np.ndarray, " layer"]:
+    """a / b at layers 18, 54 and 90 of ResNet-110: 1 where all terms of a gradient share their sign."""
+    return np.array(record.array("coherence_ratio")[np.array(LAYERS) - 1])
+
+
+def he_explodes_without_bn(records: Sequence[Record]) -> Verdict:
+    """Appendix, as remembered; study `init`, ResNet-110. Without BN sigma grows tenfold or more with Xavier's initialisation, and with
+    He's tenfold more than that; with BN it stays within a factor of ten with either.
+
+    Tenfold is what `activations_grow` asks for on the same quantity.
+    """
+    claim = "He's initialisation gives the same picture: without BN activations explode, faster than with Xavier's; with BN they do not."
+    rows = together(*(beginning(records, norm, by) for norm in ("none", "batch") for by in ("xavier", "he")))
+    if len(rows[0]) < SEEDS:
+        return pending(claim, len(rows[0]))
+    xavier, he = (108 * np.array([growth(r) for r in row]) for row in rows[:2])
+    within = [np.array([float(np.ptp(r.array("ln_std")[:-1])) for r in row]) for row in rows[2:]]
+    return Verdict(
+        claim,
+        decide(xavier > TENFOLD, he > xavier + TENFOLD, *(span < TENFOLD for span in within)),
+        f"over 108 layers σ grows by a factor of {spread(np.exp(xavier), '.0f')} with Xavier's and {spread(np.exp(he), '.1e')} with He's; "
+        f"with BN it stays within a factor of {spread(np.exp(within[0]), '.1f')} and {spread(np.exp(within[1]), '.1f')}",
+    )
+
+
+def last_bn_restores_cancellation(records: Sequence[Record]) -> Verdict:
+    """Sec 3.1, as remembered; study `init`, ResNet-110. With one BN, after the last block, a / b at layers 18, 54 and 90 is more than ten
+    times that without, as `gradients_ignore_the_input` asks of BN everywhere.
+    """
+    claim = "One BN at the end suffices to make the terms of the gradients cancel in all layers, at initialisation."
+    none, last = together(beginning(records, "none"), beginning(records, "last-features"))
+    if len(none) < SEEDS:
+        return pending(claim, len(none))
+    ratio = [np.array([cancellation(r) for r in row]) for row in (none, last)]
+    without, with_it = (" / ".join(f"{x:.3g}" for x in np.median(rows, axis=0)) for rows in ratio)
+    return Verdict(
+        claim,
+        decide(np.all(ratio[1] > 10 * ratio[0], axis=1)),
+        f"at layers 18 / 54 / 90 a/b is {with_it} with BN at the end, {without} without (medians of seeds)",
+    )
+
+
+def last_bn_bears_larger_steps(records: Sequence[Record]) -> Verdict:
+    """Sec 3.1, as remembered; study `steps`, ResNet-110 on mini-batches 1, 4 and 7, each a part of its own. With one BN, after the last
+    block, the loss doubles at a step at least ten times that without.
+
+    The paper, as we remember it, trains at up to 0.03 so, and at 0.0001 without: 300 times. Tenfold is a decade, beyond doubt.
+    """
+    claim = "One BN at the end lets the network bear far larger steps than none."
+    none, last = together(*(held(records, study="steps", norm=norm, lr=NORMAL[norm], depth=110) for norm in ("none", "last-features")))
+    if len(none) < SEEDS:
+        return pending(claim, len(none))
+    low, high = (np.array([[explodes_at(r, k) for r in row] for k in MINI_BATCHES]) for row in (none, last))
+    said = [" / ".join(f"{np.median(x):.2g}" for x in rows) for rows in (high, low)]
+    return Verdict(
+        claim,
+        decide(*(high / low > 9.99)),  # the steps are rounded
+        f"on mini-batches 1 / 4 / 7 the loss doubles at a step of {said[0]} with BN at the end, {said[1]} without (medians of seeds)",
+    )
+
+
+def other_normalisers_do_as_bn(records: Sequence[Record]) -> Verdict:
+    """Appendix, as remembered; study `init`, ResNet-110. With layer, group and instance normalisation sigma stays within a factor of ten,
+    as `activations_grow` asks of BN; and a / b at layers 18, 54 and 90 is more than ten times that without any, as for Table 1.
+    """
+    claim = "Layer, group and instance normalisation do at initialisation what BN does: they hold the activations, and gradients cancel."
+    none, *rows = together(beginning(records, "none"), *(beginning(records, norm) for norm in OTHERS))
+    if len(none) < SEEDS:
+        return pending(claim, len(none))
+    least = 10 * np.array([cancellation(r) for r in none])
+    spans = [np.array([float(np.ptp(r.array("ln_std")[:-1])) for r in row]) for row in rows]
+    ratios = [np.array([cancellation(r) for r in row]) for row in rows]
+    said = [
+        f"{name}: σ within a factor of {np.exp(np.median(span)):.1f}, a/b {np.median(ratio[:, 1]):.3g}"
+        for name, span, ratio in zip(OTHERS.values(), spans, ratios, strict=True)
+    ]
+    return Verdict(
+        claim,
+        decide(*(span < TENFOLD for span in spans), *(np.all(ratio > least, axis=1) for ratio in ratios)),
+        f"{'; '.join(said)} (layer 54, medians of seeds; without any {np.median(least[:, 1]) / 10:.2g})",
+    )
+
+
+# The causal ladder
+
+
+def trained(records: Sequence[Record], name: str, lr: float) -> list[Record]:
+    """The runs of a rung of the ladder at one rate that were trained for a hundred updates, a seed each."""
+    return [r for r in held(records, study="ladder", lr=lr) if r.config.probe is None and rung(r.config) == name]
+
+
+def updated(records: Sequence[Record], name: str, lr: float) -> list[Record]:
+    """The runs of a rung at depth 110 that were probed after ten updates, a seed each; those that diverged before among them."""
+    return [r for r in held(records, study="ladder", lr=lr) if r.config.probe is not None and rung(r.config) == name]
+
+
+def progress(record: Record) -> float:
+    """ln 10, the loss of knowing nothing, less the mean of the last 20 mini-batch losses; -inf where the run diverged."""
+    return TENFOLD - float(record.array("step_loss")[-WINDOW:].mean()) if record.status == "completed" else -math.inf
+
+
+def relative_step(record: Record) -> float:
+    """The median over the updates of |w' - w| / |w|; NaN where none was completed."""
+    steps = record.array("relative_step")
+    return float(np.median(steps)) if len(steps) else math.nan
+
+
+def progress_at(records: Sequence[Record], name: str, seed: int, step: float) -> float:
+    """The progress of a rung at a relative step: linear in the step's logarithm between the two neighbouring rates whose steps lie on
+    either side of it. -inf where no two that survive do.
+    """
+    runs = [r for lr in CAUSAL_RATES for r in trained(records, name, lr) if r.config.seed == seed]
+    points = [(math.log(relative_step(r)), progress(r)) if r.status == "completed" else None for r in runs]
+    for one, two in pairwise(points):
+        if one and two and one[0] <= math.log(step) <= two[0]:
+            share = (math.log(step) - one[0]) / (two[0] - one[0]) if two[0] > one[0] else 0.0
+            return one[1] + share * (two[1] - one[1])
+    return -math.inf
+
+
+def recipes_train_at_bns_rate(records: Sequence[Record]) -> Verdict:
+    """Zhang et al. (2019), De & Smith (2020); study `ladder`, ResNet-20 at 0.1 for 100 updates. Fixup and SkipInit each come at least four
+    fifths as far below ln 10 as BN.
+
+    BN comes about 0.5 below (study `max-lr`), and a mean over 20 mini-batches of 128 is uncertain to 0.02; a fifth is five times that.
+    Their papers speak of whole trainings; a hundred updates test the beginning.
+    """
+    claim = "Without any normaliser, Fixup and SkipInit train at BN's rate as BN does."
+    batch, *rows = together(*(trained(records, name, BN_RATE) for name in ("batch", "fixup", "skipinit")))
+    if len(batch) < SEEDS:
+        return pending(claim, len(batch))
+    own, others = _progress(batch), [_progress(row) for row in rows]
+    said = "; ".join(f"{NAMES[name]} {_loss(values)}" for name, values in zip(("fixup", "skipinit"), others, strict=True))
+    return Verdict(
+        claim,
+        decide(*(values >= SHARE * own for values in others)),
+        f"ResNet-20 after 100 updates at {BN_RATE}, loss: {said}; BN {_loss(own)}",
+    )
+
+
+def the_rate_explains_bn(records: Sequence[Record]) -> Verdict:
+    """Sec 2 taken at its word; study `ladder`, ResNet-20, 100 updates. At the relative step that BN makes at 0.1, clipping, Fixup, SkipInit
+    and BN at the end, a part each, come at least four fifths as far below ln 10 as BN.
+
+    If BN gives no more than large steps, whoever makes them gets as far. Four fifths: see `recipes_train_at_bns_rate`.
+    """
+    claim = "At equal relative steps, networks without BN in their layers learn as fast as one with BN: it is the rate."
+    names = ("clip", "fixup", "skipinit", "last-features")
+    groups = [trained(records, name, lr) for name in names for lr in CAUSAL_RATES]
+    batch, *_ = together(trained(records, "batch", BN_RATE), *groups)
+    if len(batch) < SEEDS:
+        return pending(claim, len(batch))
+    own = _progress(batch)
+    others = [np.array([progress_at(records, name, r.config.seed, relative_step(r)) for r in batch]) for name in names]
+    said = "; ".join(f"{NAMES[name]} {_loss(values)}" for name, values in zip(names, others, strict=True))
+    steps = spread([100 * relative_step(r) for r in batch], ".2f")
+    return Verdict(
+        claim,
+        decide(*(values >= SHARE * own for values in others)),
+        f"ResNet-20 after 100 updates, at the relative step of {steps} % that BN makes at {BN_RATE}, loss: {said}; BN {_loss(own)}",
+    )
+
+
+def recipes_cancel(records: Sequence[Record]) -> Verdict:
+    """Sec 3.1 turned round; studies `init` and `ladder`, ResNet-110. After ten updates at 0.1 the gradients of Fixup and of SkipInit, made
+    to bear that rate, cancel as BN's do: a / b at layers 18, 54 and 90 is more than ten times that without BN at initialisation, as for
+    Table 1.
+
+    At initialisation their gradients in the branches are zero, and a / b is undefined.
+    """
+    claim = "Networks that bear BN's rate without BN have gradients that cancel as BN's do, once their branches have left zero."
+    none, *rows = together(beginning(records, "none"), *(updated(records, name, BN_RATE) for name in ("fixup", "skipinit")))
+    if len(none) < SEEDS:
+        return pending(claim, len(none))
+    least = 10 * np.array([cancellation(r) for r in none])
+    ratios = [np.array([cancellation(r) if r.status == "completed" else np.full(3, np.nan) for r in row]) for row in rows]
+    said = [" / ".join(f"{x:.3g}" for x in np.median(ratio, axis=0)) for ratio in ratios]
+    return Verdict(
+        claim,
+        decide(*(np.all(ratio > least, axis=1) for ratio in ratios)),
+        f"after 10 updates at {BN_RATE} a/b at layers 18 / 54 / 90 is {said[0]} with Fixup, {said[1]} with SkipInit (medians of seeds)",
+    )
+
+
+# Whole trainings, which need a GPU
+
+
+def last_bn_captures_most(records: Sequence[Record]) -> Verdict:
+    """Sec 3.1, as remembered; studies `variants` and `fig1`, ResNet-110. BN at the end, at 0.03, ends at least half as far above the
+    network without BN (at 0.0001) as BN everywhere does (at 0.1).
+
+    The paper, as we remember it, speaks of two thirds; half is the least that can be called most of it.
+    """
+    claim = "One BN at the end, at a learning rate of 0.03, captures most of what BN everywhere gains."
+    last = held(records, study="variants", norm="last-features", lr=NORMAL["last-features"])
+    none, batch = (held(records, study="fig1", norm=norm, lr=NORMAL[norm]) for norm in ("none", "batch"))
+    none, batch, last = together(none, batch, last)
+    if len(last) < SEEDS:
+        return pending(claim, len(last))
+    low, high, ours = (np.array([final(r) for r in row]) for row in (none, batch, last))
+    return Verdict(
+        claim,
+        decide(ours - low >= 0.5 * (high - low)),
+        f"test accuracy {spread(ours, '.1f')} %, between {spread(low, '.1f')} % without BN and {spread(high, '.1f')} % with BN everywhere",
+    )
+
+
+def other_normalisers_gain(records: Sequence[Record]) -> Verdict:
+    """Appendix, as remembered; studies `variants` and `fig1`, ResNet-110. At 0.1 layer, group and instance normalisation each end at least
+    5 points above the network without any at 0.0001, as `large_rate_wins` asks of BN.
+    """
+    claim = "Other normalisers bear the large rate too, and gain by it."
+    none, *rows = together(
+        held(records, study="fig1", norm="none", lr=NORMAL["none"]),
+        *(held(records, study="variants", norm=norm, lr=BN_RATE) for norm in OTHERS),
+    )
+    if len(none) < SEEDS:
+        return pending(claim, len(none))
+    low, ends = np.array([final(r) for r in none]), [np.array([final(r) for r in row]) for row in rows]
+    said = "; ".join(f"{name} {spread(end, '.1f')} %" for name, end in zip(OTHERS.values(), ends, strict=True))
+    return Verdict(claim, decide(*(end - low >= BETTER for end in ends)), f"test accuracy: {said}; without any {spread(low, '.1f')} %")
+
+
+def _progress(runs: Sequence[Record]) -> Float[np.ndarray, " seeds"]:
+    return np.array([progress(r) for r in runs])
+
+
+def _loss(progress: Float[np.ndarray, " seeds"]) -> str:
+    """The losses behind these, such as "1.78 (1.76 to 1.80)"; "none" where every run diverged or has no such step."""
+    return (
+        spread(TENFOLD - progress, ".2f")
+        if np.isfinite(progress).all()
+        else f"none in {np.sum(~np.isfinite(progress))} of {len(progress)} seeds"
+    )
+
+
+assert set(NAMES) == set(RUNGS)

@@ -1,0 +1,156 @@
+"""Variants of BN and of the initialisation (paper, appendix): at the start, in their first steps, and trained.
+
+Records of the studies `init`, `steps` and `variants` in, figures and Markdown out.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from bnlib.claims import BN_RATE, beginning, explodes_at, final, growth, held, spread
+from bnlib.controls import number_text
+from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, labels_apart, power_label, readable
+from bnlib.lines import MINI_BATCHES
+from bnlib.records import Record
+from bnlib.studies import NORMAL
+
+NORMS = ("none", "layer", "group", "instance", "last-features", "last-logits", "batch")
+MEASURES = {
+    "growth of σ over the network": "growth",
+    "a / b, median layer": "coherence_ratio",
+    "kurtosis of gradients, median layer": "gradient_kurtosis",
+    "loss": "loss",
+}
+RANGE = {"growth": (1e-3, 1e10), "coherence_ratio": (1.0, 300.0), "gradient_kurtosis": (2.0, 40.0), "loss": (1.0, 1e9)}
+AXIS = {
+    "growth": "growth of σ, first to last layer",
+    "coherence_ratio": "a / b (median layer)",
+    "gradient_kurtosis": "kurtosis (median layer)",
+    "loss": "initial loss",
+}
+ROWS = {"last-features": "BN at the end"}  # shorter than its label
+INITS = {"xavier": ("circle-open", "Xavier"), "he": ("circle", "He"), "torch": ("triangle-up", "PyTorch's default")}
+KEY = "○ Xavier · ● He · ▲ PyTorch's default"
+DEPTH = Axis("depth", 0, 150, ticks=(8, 20, 32, 44, 56, 110))
+SINGLE = ("none", "last-features", "batch")
+
+
+def value(record: Record, measure: str) -> float:
+    """A measure of a network at initialisation, or of one that was probed later: of layers the median, of sigma the growth in all.
+
+    NaN where half of the layers have none, as where gradients are zero.
+    """
+    if measure == "growth":
+        return float(np.exp(growth(record) * (len(record.array("ln_std")) - 2)))
+    values = record.array(measure)
+    return float(np.nanmedian(values)) if np.isfinite(values).mean() > 0.5 else float("nan")
+
+
+def at_start(init: Sequence[Record], measure: str, depth: int) -> go.Figure:
+    """A measure of each normaliser's network at initialisation, by three initialisations; a mark a seed, a line between Xavier and He."""
+    found = {(n, by): np.array([value(r, measure) for r in beginning(init, n, by, depth)[:3]]) for n in NORMS for by in INITS}
+    median = {key: float(np.median(values)) for key, values in found.items()}
+    fold = "-fold" if measure == "growth" else ""
+    said = {key: readable(middle) + fold for key, middle in median.items()}
+    what = {"growth": "σ grows", "coherence_ratio": "a/b is", "gradient_kurtosis": "kurtosis is", "loss": "the loss is"}[measure]
+    title = (
+        f"{depth} layers, without: {what} {said['none', 'xavier']} from Xavier's start, {said['none', 'he']} from He's; "
+        f"with BN {said['batch', 'xavier']} and {said['batch', 'he']}"
+    )
+    fig = rows(title, [ROWS.get(n, SERIES[n].label) for n in NORMS], Axis(AXIS[measure], *RANGE[measure], log=True))
+    for row, n in enumerate(NORMS):
+        ends = {"color": SERIES[n].colour, "width": 1.5}
+        fig.add_scatter(x=[median[n, "xavier"], median[n, "he"]], y=[row, row], mode="lines", line=ends, hoverinfo="skip")
+        for by_init, (symbol, name) in INITS.items():
+            marker = {"symbol": symbol, "size": 10, "color": SERIES[n].colour, "line": {"width": 1.8 if symbol.endswith("open") else 0}}
+            fig.add_scatter(
+                x=coarse(found[n, by_init]), y=[row] * 3, mode="markers", marker=marker, opacity=0.75, name=f"{SERIES[n].label}, {name}"
+            )  # fmt: skip
+    note(fig, KEY)
+    return fig
+
+
+def rows(title: str, names: Sequence[str], x: Axis) -> go.Figure:
+    """An empty figure with a row for each name, the first at the top."""
+    fig = figure(title, (x, Axis("", len(names) - 0.5, -0.5, ticks=range(len(names)), labels=names)), height=90 + 38 * len(names))
+    fig.update_layout(margin={"l": 142, "t": 30})
+    return fig
+
+
+def note(fig: go.Figure, text: str) -> None:
+    """What the marks mean, above the panel."""
+    at = {"x": 0.0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "xref": "paper", "yref": "paper"}
+    fig.add_annotation(text=text, showarrow=False, font={"color": TEXT, "size": 13}, yshift=4, **at)
+
+
+def last_layer(steps: Sequence[Record], mini_batch: int) -> go.Figure:
+    """The step along the gradient at which the loss doubles, against depth: without BN, with one at the end, with BN everywhere.
+
+    Seeds faint, their geometric mean strong; large, the rate of the normal schedule (that of BN at the end as remembered).
+    """
+    ticks = [10.0**k for k in range(-5, 1)]
+    y = Axis("step at which the loss doubles", 1e-5, 3, log=True, ticks=ticks, labels=[power_label(t) for t in ticks])
+    fig, said, labels = figure("", (DEPTH, y), height=420), dict[str, str](), []
+    for norm in SINGLE:
+        series = SERIES[norm]
+        by_depth = {depth: explosions(steps, norm, depth, mini_batch) for depth in (8, 14, 20, 32, 44, 56, 110)}
+        by_depth = {depth: values for depth, values in by_depth.items() if len(values)}
+        for depth, values in by_depth.items():
+            faint = {"symbol": series.symbol, "size": 5, "color": series.colour}
+            fig.add_scatter(x=[depth] * len(values), y=values, mode="markers", marker=faint, opacity=0.35, hoverinfo="skip")
+        mean = {depth: float(np.exp(np.log(values).mean())) for depth, values in by_depth.items()}
+        line = {"color": series.colour, "width": 2.5, "dash": series.dash}
+        marker = {"symbol": series.symbol, "size": 8, "color": series.colour}
+        fig.add_scatter(x=list(mean), y=list(mean.values()), mode="lines+markers", line=line, marker=marker, name=series.label)
+        if 110 in mean:
+            said[norm] = readable(mean[110])
+            labels.append((110, mean[110], series.label.replace("BN on the last features", "BN at<br>the end"), series.colour))
+    labels_apart(fig, labels)
+    parts = {"none": "without BN", "last-features": "with BN at the end", "batch": "with BN"}
+    words = [f"{said.get(norm, '(not measured)')} {text}" for norm, text in parts.items()]
+    fig.layout.title.text = f"Mini-batch {mini_batch}, 110 layers: the loss doubles at a step of {', '.join(words)}"
+    return fig
+
+
+def explosions(steps: Sequence[Record], norm: str, depth: int, mini_batch: int) -> Float[np.ndarray, " seeds"]:
+    """The step at which the loss doubles, a seed each."""
+    assert mini_batch in MINI_BATCHES
+    return np.array([explodes_at(r, mini_batch) for r in held(steps, study="steps", norm=norm, lr=NORMAL[norm], depth=depth)])
+
+
+def normal_table(init: Sequence[Record]) -> str:
+    """Markdown: every normaliser's ResNet-110 at initialisation, medians and ranges over the seeds."""
+    lines = ["| ResNet-110 at initialisation | growth of σ | a / b | kurtosis | loss |", "|---|---|---|---|---|"]
+    for norm in NORMS:
+        held_ = beginning(init, norm)[:3]
+        cells = [spread([value(r, m) for r in held_], ".2g" if m != "coherence_ratio" else ".3g") for m in RANGE]
+        lines.append(f"| {SERIES[norm].label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def trained_table(variants: Sequence[Record], fig1: Sequence[Record]) -> str:
+    """Markdown: final test accuracy of ResNet-110 in whole trainings, as far as there are records, and the command that makes the rest."""
+    kinds: list[tuple[str, Callable[[Record], bool]]] = [
+        *((f"{SERIES[n].label}, {number_text(lr)}", _is(n, lr)) for n, lr in (("none", NORMAL["none"]), ("batch", BN_RATE))),
+        *((f"BN on the last features, {number_text(lr)}", _is("last-features", lr)) for lr in (0.003, 0.01, 0.03, 0.1)),
+        *((f"{SERIES[n].label}, {BN_RATE}", _is(n, BN_RATE)) for n in ("layer", "group", "instance", "last-logits")),
+        *((f"{name}, {BN_RATE}", _is("none", BN_RATE, block)) for block, name in (("fixup", "Fixup"), ("skipinit", "SkipInit"))),
+    ]
+    lines = ["| ResNet-110, 165 epochs (without: 2,400) | test accuracy, % | seeds |", "|---|---|---|"]
+    for name, chosen in kinds:
+        runs = [r for r in (*fig1, *variants) if chosen(r)]
+        ends = np.array([final(r) for r in runs])
+        gone = f", {np.sum(~np.isfinite(ends))} diverged" if len(ends) and not np.isfinite(ends).all() else ""
+        shown = spread(ends[np.isfinite(ends)], ".1f") if np.isfinite(ends).any() else "–"
+        lines.append(f"| {name} | {shown if len(runs) else 'not yet measured'}{gone} | {len(runs)} |")
+    return "\n".join(lines)
+
+
+def _is(norm: str, lr: float, block: str = "residual") -> Callable[[Record], bool]:
+    def chosen(record: Record) -> bool:
+        model, train = record.config.model, record.config.train
+        return model is not None and train is not None and (model.norm, model.block, train.lr) == (norm, block, lr)
+
+    return chosen
