@@ -2,7 +2,7 @@
 
 Each function takes the records of its studies together: of `init`, `steps`, `ladder`, `variants` and `fig1`, as named in its docstring.
 Those of `init` were known when the thresholds here were fixed; so they are the ones that earlier claims had on the same quantities.
-Those of `ladder` were not: eleven trial runs, of a seed that is not among its own, had been seen.
+Those of `ladder` were not: only trial runs of a seed that is not among its own had been seen, and no threshold was changed after.
 """
 
 import math
