@@ -33,7 +33,7 @@ class TinyBook:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         config = yaml.safe_load((ROOT / "_config.yml").read_text())
-        config["sphinx"]["local_extensions"] = {"bnbook": str(ROOT / "book" / "_ext")}
+        config["sphinx"]["local_extensions"] = dict.fromkeys(("bnbook", "bnapi"), str(ROOT / "book" / "_ext"))
         config["sphinx"]["config"] |= {
             "include_patterns": ["page.ipynb"],
             "bnbook_inputs": ["toy", "results", "requirements.txt"],
