@@ -1,7 +1,8 @@
-# make book: the pages.  make test: every check (make test-gpu: those of a GPU).  make serve: the pages at localhost.  make lab: the chapters, live.  make clean
+# make book: the pages.  make test: every check.  make serve: the pages at localhost.  make lab: the chapters, live.  make clean
+# Outside CI: make test-gpu: on a GPU.  make test-chapters: Run All in each chapter.  make test-compat: oldest versions, other Pythons (gigabytes).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: book test test-gpu browser serve lab clean
+.PHONY: book test test-gpu test-chapters test-compat browser serve lab clean
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -20,6 +21,13 @@ test: $(READY) browser
 
 test-gpu: $(READY)
 	$(BIN)/pytest -m gpu
+
+test-chapters: export OMP_NUM_THREADS = 1
+test-chapters: $(READY)
+	$(BIN)/pytest -m chapters -n 2 tests/test_chapters.py
+
+test-compat: $(READY)
+	$(BIN)/python tests/compat.py
 
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -15,7 +15,12 @@ from bnlib import sweep as sweeps
 from bnlib.bars import Bars, verdict
 from bnlib.config import ConfigError, DataConfig
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Measure the claims of 'Understanding Batch Normalization'.")
+HELP = """Measure the claims of 'Understanding Batch Normalization'.
+
+To begin with: `bnlib status` says what is measured, `bnlib sweep STUDY --dry-run` what is missing, `bnlib sweep STUDY` measures it.
+`bnlib --install-completion` teaches your shell the commands and their options. Exit status: 0; 1, something is wrong or failed;
+2, a mistake in what was typed; 130, interrupted."""
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 console = Console(stderr=True)
 
 Results = Annotated[Path | None, typer.Option("--results", help="Results folder; else $BNLIB_RESULTS, else ./results or one above.")]
@@ -23,11 +28,20 @@ Data = Annotated[Path | None, typer.Option("--data", help="CIFAR-10: a folder or
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def _studies() -> list[str]:
+    return list(studies.STUDIES)
+
+
+def _engines() -> list[str]:
+    return list(executors.ENGINES)
+
+
 @app.command("data")
 def images(
     download: Annotated[Path | None, typer.Option("--download", help="Fetch CIFAR-10 into this folder, checksum verified.")] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Write the images to this .npz, which loads in under a second.")] = None,
     data_path: Data = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say which images are at hand; fetch CIFAR-10, or convert it to one .npz."""
     if download is not None:
@@ -35,23 +49,28 @@ def images(
     dataset = data.load(DataConfig(), data_path or download)
     if save is not None:
         data.save(dataset, save)
+    if as_json:
+        sizes = {"train": len(dataset.x_train), "test": len(dataset.x_test)}
+        typer.echo(json.dumps({"variant": dataset.variant, **sizes, "fingerprint": dataset.fingerprint}, indent=1))
+        return
     counts = f"{len(dataset.x_train):,} training and {len(dataset.x_test):,} test images"
     typer.echo(f"{dataset.variant}: {counts}, fingerprint {dataset.fingerprint[:12]}")
 
 
 @app.command()
 def sweep(
-    study: Annotated[str, typer.Argument(help=f"One of: {', '.join(studies.STUDIES)}.")],
+    study: Annotated[str, typer.Argument(help=f"One of: {', '.join(studies.STUDIES)}.", autocompletion=_studies)],
     budget: Annotated[str | None, typer.Option(help="Stop after this time, saving what is begun: 90s, 9m, 1.5h.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; else one a core, or --per-gpu.")] = None,
     per_gpu: Annotated[str, typer.Option(help="Runs at a time on a GPU, or auto: as many as it holds, eight at most.")] = "1",
-    executor: Annotated[str, typer.Option(help=f"One of: {', '.join(executors.ENGINES)}.")] = "local",
+    executor: Annotated[str, typer.Option(help=f"One of: {', '.join(executors.ENGINES)}.", autocompletion=_engines)] = "local",
     address: Annotated[str | None, typer.Option(help="Of dask's scheduler; or submitit's cluster, else slurm.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Just the runs with this setting, key=value; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what is missing.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
     results: Results = None,
     data_path: Data = None,
+    as_json: AsJson = False,
 ) -> None:
     """Do the missing runs of a study, resume those that were begun, and write their records."""
     chosen = studies.get(study).only(_settings(only or []))
@@ -59,16 +78,22 @@ def sweep(
     executors.check(executor, address, device)
     root = records.results_dir(results)
     if dry_run:
-        for run in chosen.missing(root):
-            typer.echo(f"{run.run_id} {json.dumps(run.to_dict())}")
+        missing = [{"run_id": run.run_id, "config": run.to_dict()} for run in chosen.missing(root)]
+        for entry in [] if as_json else missing:
+            typer.echo(f"{entry['run_id']} {json.dumps(entry['config'])}")
+        if as_json:
+            typer.echo(json.dumps({"study": chosen.name, "missing": missing}, indent=1))
         return
+    records.own(root)
     many = workers or executors.at_a_time(device if chosen.measure is None else "cpu", per_gpu)
     try:
-        with Bars(chosen, root, console) as bars:
+        with Bars(chosen, root, console, quiet=as_json) as bars:
             summary = sweeps.sweep(chosen, root, many, executor, address, limit, data_path, device, bars.listener)
     except KeyboardInterrupt:  # the second: local workers notice that they are alone, and save
         os._exit(130)
-    if summary.refused:
+    if as_json:
+        typer.echo(json.dumps(_report(chosen, summary), indent=1))
+    elif summary.refused:
         typer.echo(f"bnlib: {summary.refused}", err=True)
     else:
         typer.echo(verdict(chosen, summary))
@@ -76,6 +101,19 @@ def sweep(
         raise typer.Exit(130)
     if summary.refused or summary.count("failed") or summary.count("lost"):
         raise typer.Exit(1)
+
+
+def _report(study: studies.Study, summary: sweeps.Summary) -> dict[str, Any]:
+    """A sweep as JSON: its counts, what came of each run it took up, and the runs that remain."""
+    return {
+        "study": study.name,
+        "there": summary.there,
+        "runs": {run_id: {"outcome": outcome.kind, "text": outcome.text} for run_id, outcome in summary.outcomes.items()},
+        "remaining": [run.run_id for run in summary.remaining],
+        "begun": summary.begun,
+        "interrupted": summary.interrupted,
+        "refused": summary.refused,
+    }
 
 
 @app.command()
@@ -130,21 +168,26 @@ def _status_of(study: studies.Study, root: Path) -> dict[str, Any]:
 
 
 @app.command("export")
-def export(folder: Annotated[Path, typer.Argument(help="Where to.")], results: Results = None) -> None:
+def export(folder: Annotated[Path, typer.Argument(help="Where to.")], results: Results = None, as_json: AsJson = False) -> None:
     """Copy all records and runs in progress into a folder, to take them to another machine."""
-    _tell(transfer.export(records.results_dir(results), folder), f"into {folder}")
+    _tell(transfer.export(records.results_dir(results), folder), f"into {folder}", as_json)
 
 
 @app.command("import")
-def take_in(folder: Annotated[Path, typer.Argument(help="What `bnlib export` wrote.")], results: Results = None) -> None:
+def take_in(
+    folder: Annotated[Path, typer.Argument(help="What `bnlib export` wrote.")], results: Results = None, as_json: AsJson = False
+) -> None:
     """Copy records and runs in progress from a folder, after checking each. Exit status 1 names what was refused."""
-    _tell(transfer.take_in(folder, records.results_dir(results)), f"from {folder}")
+    _tell(transfer.take_in(folder, records.own(records.results_dir(results))), f"from {folder}", as_json)
 
 
-def _tell(moved: transfer.Moved, where: str) -> None:
-    for problem in moved.problems:
-        typer.echo(problem, err=True)
-    typer.echo(f"{moved.copied} files copied {where}, {moved.there} were there, {len(moved.problems)} refused")
+def _tell(moved: transfer.Moved, where: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"copied": moved.copied, "there": moved.there, "problems": moved.problems}, indent=1))
+    else:
+        for problem in moved.problems:
+            typer.echo(problem, err=True)
+        typer.echo(f"{moved.copied} files copied {where}, {moved.there} were there, {len(moved.problems)} refused")
     if moved.problems:
         raise typer.Exit(1)
 

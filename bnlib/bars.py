@@ -21,8 +21,9 @@ _COLUMNS = (BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[rate]}
 class Bars:
     """One bar for the sweep and one for each run at work, with images a second and the time that is left."""
 
-    def __init__(self, study: Study, root: Path, console: Console) -> None:
+    def __init__(self, study: Study, root: Path, console: Console, quiet: bool = False) -> None:
         self.study, self.root, self.console = study, root, console
+        self.quiet = quiet or console.is_terminal  # no line for each run that was made
         flat = [records.settings(run) for run in study.runs]
         self.telling = [key for key in (flat[0] if flat else {}) if len({str(settings.get(key)) for settings in flat}) > 1]
         self.bars = Progress(SpinnerColumn(), TextColumn("{task.description}"), *_COLUMNS, console=console)
@@ -63,7 +64,7 @@ class Bars:
         line = f"{self.study.name} {run.run_id} {outcome.kind}{': ' * bool(outcome.text)}{outcome.text}"
         if outcome.kind in ("failed", "lost"):
             typer.echo(f"bnlib: {line}", err=True)
-        elif outcome.kind != "refused" and not self.console.is_terminal:
+        elif outcome.kind != "refused" and not self.quiet:
             typer.echo(f"{line} ({self.label(run)})")
 
     def stopping(self) -> None:

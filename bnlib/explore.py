@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import ipywidgets
+import numpy as np
 import plotly.graph_objects as go
 
 from bnlib.controls import Control, control
@@ -162,8 +163,12 @@ class Explorer:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if os.environ.get("BNLIB_DISPLAY") == "static":
             return {"text/html": self.html}
-        view = "application/vnd.jupyter.widget-view+json"
-        return {view: self.widget._repr_mimebundle_()[view]}
+        return view_of(self.widget)
+
+
+def view_of(widget: ipywidgets.DOMWidget) -> dict[str, Any]:
+    """What a cell returns to show a widget, and only that; the same for ipywidgets 7, as on Colab, and 8."""
+    return {"application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}}
 
 
 def _known(name: str, given: str, names: list[str]) -> None:
@@ -196,13 +201,23 @@ def _assign(view: go.FigureWidget, figure: go.Figure) -> None:
     layout = figure.layout.to_plotly_json()
     layout.pop("title", None)
     layout["margin"] = MARGIN | layout.get("margin", {})
-    if [trace.type for trace in view.data] != [trace.type for trace in figure.data]:
+    traces = [{key: _without_nan(value) for key, value in trace.to_plotly_json().items()} for trace in figure.data]
+    if [trace.type for trace in view.data] != [trace["type"] for trace in traces]:
         view.data = ()
-        view.add_traces(figure.data)
+        view.add_traces(traces)
     with view.batch_update():
-        for shown, trace in zip(view.data, figure.data, strict=True):
-            _overwrite(shown, trace.to_plotly_json())
+        for trace, wanted in zip(view.data, traces, strict=True):
+            _overwrite(trace, wanted)
         _overwrite(view.layout, layout)
+
+
+def _without_nan(value: Any) -> Any:
+    """A table with gaps, as lists: plotly sends it as JSON, which has no NaN."""
+    if isinstance(value, np.ndarray) and value.ndim > 1 and value.dtype.kind == "f" and not np.isfinite(value).all():
+        gaps = value.astype(object)
+        gaps[~np.isfinite(value)] = None
+        return gaps.tolist()
+    return value
 
 
 def _overwrite(shown: Any, wanted: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 
 from bnlib import data, records, train
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from bnlib.explore import view_of
 from bnlib.figures.style import RED, SERIES, Axis, Series, figure, place
 from bnlib.studies import DEPTHS, LADDER
 
@@ -40,8 +41,7 @@ class TrainYourOwn:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if os.environ.get("BNLIB_DISPLAY") == "static":
             return {"text/markdown": "*It takes a running notebook: `make lab` opens this chapter as one.*"}
-        view = "application/vnd.jupyter.widget-view+json"
-        return {view: self.bench.widget._repr_mimebundle_()[view]}
+        return view_of(self.bench.widget)
 
 
 class Bench:

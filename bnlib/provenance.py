@@ -29,7 +29,8 @@ def code() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
-        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".")
+        held = git("ls-files", "--error-unmatch", "config.py") is not None  # else the repository of something else lies above
+        commit, changes = git("rev-parse", "HEAD") if held else None, git("status", "--porcelain", "--", ".")
     except OSError:  # no git on this machine
         commit = changes = None
     return {"commit": commit or "unknown", "dirty": commit is None or bool(changes), "numbers_sha256": digest.hexdigest()}

@@ -45,6 +45,9 @@ _KEYS = (
     "content_sha256",
 )
 _STATUS = re.compile(r"completed|failed|diverged@\d+")
+_NAME = re.compile(r"[0-9a-f]{12}\.json")
+INSTALLED = Path(__file__).parent / "results"
+"""The records that an installed bnlib brings with it; in a checkout there is no such folder."""
 
 
 class RecordError(ValueError):
@@ -192,15 +195,36 @@ def _parse(path: Path, text: bytes, content: Any) -> Record:
 
 
 def results_dir(root: Path | str | None = None) -> Path:
-    """The results folder: `root`, else $BNLIB_RESULTS, else `results` in or above the working folder or beside bnlib."""
+    """The results folder: `root`, else $BNLIB_RESULTS, else `results` in or above the working folder, beside bnlib, or installed with it.
+
+    Raises RecordError where there is none. A folder that is only called `results`, and holds something else, is passed over.
+    """
     if named := root or os.environ.get("BNLIB_RESULTS"):
         if not Path(named).is_dir():
             raise RecordError(f"there is no results folder {named}")
         return Path(named)
     for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).parents[1]):
-        if (folder / "results").is_dir():
+        if _holds_records(folder / "results"):
             return folder / "results"
+    if INSTALLED.is_dir():
+        return INSTALLED
     raise RecordError("no results folder in or above this one; name it with BNLIB_RESULTS or --results")
+
+
+def _holds_records(folder: Path) -> bool:
+    """Whether this is a folder of records, or one that is still empty."""
+    try:
+        seen = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        return not seen or any(_NAME.fullmatch(path.name) for path in folder.glob("*/*.json"))
+    except OSError:
+        return False
+
+
+def own(root: Path) -> Path:
+    """`root`, to write into. Raises RecordError for the records that were installed with bnlib: an update would throw new ones away."""
+    if root.resolve() == INSTALLED.resolve():
+        raise RecordError("these records belong to the installed bnlib; take a copy to add to: bnlib export results")
+    return root
 
 
 def find(study: str, root: Path | str | None = None, **where: Any) -> list[Record]:

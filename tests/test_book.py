@@ -33,7 +33,7 @@ class TinyBook:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         config = yaml.safe_load((ROOT / "_config.yml").read_text())
-        config["sphinx"]["local_extensions"] = {"bnbook": str(ROOT / "book" / "_ext")}
+        config["sphinx"]["local_extensions"] = dict.fromkeys(("bnbook", "bnapi"), str(ROOT / "book" / "_ext"))
         config["sphinx"]["config"] |= {
             "include_patterns": ["page.ipynb"],
             "bnbook_inputs": ["toy", "results", "requirements.txt"],
@@ -92,6 +92,21 @@ def test_a_page_follows_what_it_is_computed_from(book: TinyBook):
     assert third.startswith("constant 2 record [2] at ")
     assert (book.folder / "_build/html/_static/results/study/run.json").read_text() == "[2]"
     assert len(list((book.folder / "_build" / ".jupyter_cache").iterdir())) == 1, "old results are thrown away"
+
+
+def test_launch_buttons_come_with_the_repositorys_address(book: TinyBook):
+    links = (
+        "mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/page.ipynb",
+        "colab.research.google.com/github/owner/name/blob/main/page.ipynb",
+    )
+    book.page()
+    page = book.folder / "_build" / "html" / "page.html"
+    assert not re.search("mybinder|colab|github.com", page.read_text())
+    config = yaml.safe_load((book.folder / "_config.yml").read_text())
+    book.write("_config.yml", yaml.safe_dump(config | {"repository": {"url": "https://github.com/owner/name"}}))
+    book.page()
+    assert [link for link in links if link not in page.read_text()] == []
+    assert 'href="https://github.com/owner/name/issues' in page.read_text()
 
 
 def test_the_key_follows_every_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bnlib import __main__, records
+from bnlib import __main__, data, records
 
 
 def bnlib(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -97,6 +97,27 @@ def test_verify_says_what_is_wrong_and_fails(results: Path, here: Here):
         status, _, problems = here(command)
         assert status == 1
         assert path.name in problems
+
+
+def test_every_report_comes_as_json(results: Path, here: Here):
+    data.save(data.synthetic(40, 20), results.parent / "few.npz")
+    images = json.loads(here("data", "--data", "few.npz", "--json")[1])
+    assert images == {"variant": images["variant"], "train": 40, "test": 20, "fingerprint": images["fingerprint"]}
+    missing = json.loads(here("sweep", *ONE, "--dry-run", "--json")[1])
+    assert (missing["study"], len(missing["missing"])) == ("spectra", 1)
+    run = missing["missing"][0]["run_id"]
+    made = json.loads(here("sweep", *ONE, "--json")[1])
+    assert made["runs"] == {run: {"outcome": "made", "text": "completed"}}
+    assert (made["there"], made["remaining"], made["refused"]) == (0, [], None)
+    assert json.loads(here("export", "copy", "--json")[1]) == {"copied": 1, "there": 0, "problems": []}
+    assert json.loads(here("import", "copy", "--json")[1]) == {"copied": 0, "there": 1, "problems": []}
+
+
+def test_the_shell_completes_studies(tmp_path: Path):
+    asked = {"_BNLIB_COMPLETE": "complete_bash", "COMP_WORDS": "bnlib sweep spec", "COMP_CWORD": "2"}
+    script = "import sys; sys.argv = ['bnlib']; from bnlib.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ | asked, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["spectra"]
 
 
 @pytest.mark.parametrize(

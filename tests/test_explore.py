@@ -293,6 +293,17 @@ def test_widget_draws_at_each_move(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (depth.value, rate.value, problem.value) == (2, 1e-4, "")
 
 
+def test_widget_of_a_map_with_gaps_can_be_sent() -> None:
+    def gaps(k: int) -> go.Figure:
+        return go.Figure(go.Heatmap(z=np.array([[k, np.nan], [1.0, np.inf]])), layout=AXES)
+
+    _, row, view, problem, _ = explore(gaps, name="gaps", alt="a map", k=[0, 2]).widget.children
+    assert np.array(view.data[0].z).tolist() == [[0, None], [1, None]]
+    row.children[0].value = 2
+    assert np.array(view.data[0].z).tolist() == [[2, None], [1, None]]
+    assert problem.value == ""
+
+
 def test_widget_of_menus_and_toggles() -> None:
     def bars(norm: str, log: bool) -> go.Figure:
         return go.Figure(go.Bar(x=[1], y=[1 + log], name=norm), layout=AXES)

@@ -190,6 +190,34 @@ def test_a_missing_results_folder_gets_one_line(tmp_path: Path, monkeypatch: pyt
         records.find("spectra")
 
 
+def test_another_folder_that_is_called_results_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("BNLIB_RESULTS", raising=False)
+    ours, inner = tmp_path / "results", tmp_path / "home" / "inner"
+    for folder in (ours, inner, inner.parent / "results" / "exam"):
+        folder.mkdir(parents=True)
+    (inner.parent / "results" / "exam" / "marks.json").write_text("[]")
+    monkeypatch.chdir(inner)
+    assert records.results_dir() == ours, "an empty one may be meant to be filled"
+    records.write(spectrum(), ours)
+    assert records.results_dir() == ours
+    (inner / "results").mkdir()
+    assert records.results_dir() == inner / "results"
+
+
+def test_the_records_that_were_installed_are_found_last_and_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("BNLIB_RESULTS", raising=False)
+    package = tmp_path / "site" / "bnlib"
+    (package / "results").mkdir(parents=True)
+    monkeypatch.setattr(records, "__file__", str(package / "records.py"))
+    monkeypatch.setattr(records, "INSTALLED", package / "results")
+    monkeypatch.chdir(tmp_path)
+    assert records.results_dir() == package / "results"
+    with pytest.raises(RecordError, match="bnlib export results"):
+        records.own(records.results_dir())
+    (tmp_path / "results").mkdir()
+    assert records.own(records.results_dir()) == tmp_path / "results"
+
+
 def test_a_source_line_says_seeds_runs_commit_hardware_and_date(tmp_path: Path):
     made = [spectrum(seed) for seed in (0, 1)]
     source = sources.source(made)

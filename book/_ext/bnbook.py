@@ -14,10 +14,14 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+import portable
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
+
+# Where the repository's address is configured, a chapter can be opened there and changed.
+LAUNCH = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 
 # The theme and its toggle buttons note on the console what they do on every page.
 QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebutton)\\]/.test(args[0]) || log(...args);}"
@@ -25,12 +29,14 @@ QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebu
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("bnbook_inputs", [], "")
-    for value in ("bnbook_foot", "bnbook_assets"):  # all pages are written again when one changes
+    app.add_config_value("bnbook_repository", {}, "html")
+    for value in ("bnbook_foot", "bnbook_assets", "bnbook_wheel"):  # all pages are written again when one changes
         app.add_config_value(value, "", "html")
     app.connect("config-inited", prepare)
     app.connect("doctree-read", refuse_errors)
     app.connect("html-page-context", dress_page, priority=900)  # after the theme
     app.connect("build-finished", copy_records)
+    app.connect("build-finished", copy_chapters)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -48,6 +54,18 @@ def prepare(app: Sphinx, config: Config) -> None:
     for other in caches.glob("*"):
         if other.name != key:
             shutil.rmtree(other)
+
+    if (root / "pyproject.toml").exists():  # a book of bnlib
+        built = portable.wheel(root, caches.with_name(".wheel") / fingerprint(root, portable.PARTS))
+        for old in built.parent.parent.iterdir():
+            if old != built.parent:
+                shutil.rmtree(old)
+        config.bnbook_wheel = built.name
+        config.html_static_path += [str(built)]
+    config.bnbook_repository = portable.repository(root)
+    if config.bnbook_repository:
+        buttons = {"use_repository_button": True, "use_issues_button": True, "launch_buttons": LAUNCH}
+        config.html_theme_options |= buttons | {"repository_branch": config.bnbook_repository["branch"]}
 
     plotly = resources("plotly") / "package_data" / "plotly.min.js"
     with as_file(plotly) as path:
@@ -95,10 +113,10 @@ def foot(root: Path) -> str:
 
     def git(*args: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else "unknown"
+        return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain"))
-    return f"bnlib {installed('bnlib')}, commit {commit}, built {date.today():%Y-%m-%d}"
+    return f"bnlib {installed('bnlib')}, commit {commit or 'unknown'}, built {date.today():%Y-%m-%d}"
 
 
 def refuse_errors(app: Sphinx, doctree: nodes.document) -> None:
@@ -110,7 +128,7 @@ def refuse_errors(app: Sphinx, doctree: nodes.document) -> None:
 
 def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Put the foot under a page, the figures' script on a page that has figures, and take off what it does not use."""
-    context["theme_extra_footer"] = app.config.bnbook_foot
+    context["theme_extra_footer"] = app.config.bnbook_foot + rerun_line(app, pagename, context)
     app.add_js_file(None, body=QUIET, priority=0)
     if 'class="bnx"' in (context.get("body") or ""):
         app.add_css_file("explore.css")
@@ -121,6 +139,28 @@ def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str,
 
     for kind in ("script_files", "css_files"):
         context[kind][:] = [file for file in context[kind] if not of_thebe(file)]
+
+
+def rerun_line(app: Sphinx, pagename: str, context: dict[str, Any]) -> str:
+    """How to run this page oneself; where there are no launch buttons, why."""
+    if not app.config.bnbook_wheel or not str(context.get("sourcename", "")).endswith(".ipynb"):
+        return ""
+    notebook, wheel = (context["pathto"](place, 1) for place in (f"_sources/{pagename}.ipynb", f"_static/{app.config.bnbook_wheel}"))
+    why = "" if app.config.bnbook_repository else " Launch buttons need the repository's address, and none is configured."
+    return (
+        f'<br>Run this chapter anywhere: <a href="{notebook}" download>the notebook</a> and, beside it, '
+        f'<a href="{wheel}" download>bnlib with its records</a>.{why}'
+    )
+
+
+def copy_chapters(app: Sphinx, failure: Exception | None) -> None:
+    """Give the notebooks that are downloaded from the pages a first cell that installs bnlib."""
+    if failure is None and app.config.bnbook_wheel:
+        address = portable.source(app.config.bnbook_wheel, app.config.html_baseurl, app.config.bnbook_repository)
+        for copy in (Path(app.outdir) / "_sources").rglob("*.ipynb"):
+            original = Path(app.srcdir) / copy.relative_to(Path(app.outdir) / "_sources")
+            if original.exists():  # else the page is gone
+                portable.rewrite(original, copy, app.config.bnbook_wheel, address)
 
 
 def copy_records(app: Sphinx, failure: Exception | None) -> None:
