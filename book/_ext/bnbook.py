@@ -1,6 +1,7 @@
-"""Sphinx glue of the book: when a page is computed again, what is copied in, and what stands at the foot of each page."""
+"""Sphinx glue of the book: when a page is computed again, what is copied in, and what is put on each page."""
 
 import hashlib
+import html
 import os
 import re
 import shutil
@@ -14,12 +15,26 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
+# Without scripts: formulas as MathML in place of MathJax's, and no buttons that do nothing.
+PLAIN = "<noscript><style>.math.notranslate, .article-header-buttons, .sidebar-toggle { display: none }</style></noscript>"
+# What docutils does not know of TeX, and what comes near enough.
+PLAINER = (
+    (r"\\[bB]igg?[lrm]?(?![a-z])", ""),
+    (r"\\dots(?![a-z])", r"\\ldots"),
+    (r"\\operatorname", r"\\mathrm"),
+    (r"{split}", "{aligned}"),
+    (r"\\([td]?frac)(\d)(\d)", r"\\\1{\2}{\3}"),
+)
 # The theme and its toggle buttons note on the console what they do on every page.
+SCRIPTS = ("explore-looks.js", "explore.js", "explore-tools.js")  # of the figures, in this order
 QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebutton)\\]/.test(args[0]) || log(...args);}"
 
 
@@ -98,7 +113,38 @@ def foot(root: Path) -> str:
         return done.stdout.strip() if done.returncode == 0 else "unknown"
 
     commit = git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain"))
-    return f"bnlib {installed('bnlib')}, commit {commit}, built {date.today():%Y-%m-%d}"
+    built = f"bnlib {installed('bnlib')}, commit {commit}, built {date.today():%Y-%m-%d}"
+    entries = html.escape(bibtex(yaml.safe_load((root / "CITATION.cff").read_text()), installed("bnlib"), commit))
+    cite = f'<details class="bn-cite"><summary>Cite this book</summary><div class="highlight"><pre>{entries}</pre></div></details>'
+    return f'<span class="bn-version">{built}</span>{cite}'
+
+
+def bibtex(citation: dict[str, Any], version: str, commit: str) -> str:
+    """The book and the paper that it reproduces, from CITATION.cff."""
+
+    def authors(people: list[dict[str, str]]) -> str:
+        return " and ".join(f"{{{one['name']}}}" if "name" in one else f"{one['family-names']}, {one['given-names']}" for one in people)
+
+    def entry(kind: str, key: str, **fields: Any) -> str:
+        return f"@{kind}{{{key},\n" + "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items()) + "}"
+
+    book = entry(
+        "software", "bnlib", author=authors(citation["authors"]), title=citation["title"], version=version, note=f"commit {commit}"
+    )
+    papers = [
+        entry(
+            "inproceedings",
+            f"{paper['authors'][0]['family-names'].lower()}{paper['year']}",
+            author=authors(paper["authors"]),
+            title=paper["title"],
+            booktitle=paper["collection-title"],
+            volume=paper["volume"],
+            pages=f"{paper['start']}--{paper['end']}",
+            year=paper["year"],
+        )
+        for paper in citation["references"]
+    ]
+    return "\n\n".join([book, *papers])
 
 
 def refuse_errors(app: Sphinx, doctree: nodes.document) -> None:
@@ -109,18 +155,46 @@ def refuse_errors(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Put the foot under a page, the figures' script on a page that has figures, and take off what it does not use."""
+    """Put the foot under a page, the figures' scripts on a page that has figures, and take off what it does not use."""
     context["theme_extra_footer"] = app.config.bnbook_foot
+    context["metatags"] = context.get("metatags", "") + PLAIN
     app.add_js_file(None, body=QUIET, priority=0)
-    if 'class="bnx"' in (context.get("body") or ""):
+    if body := context.get("body"):
+        # bibtex's list has children of another role than a list's
+        context["body"] = with_mathml(body).replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    if 'class="bnx"' in (body or ""):
         app.add_css_file("explore.css")
-        app.add_js_file("explore.js", loading_method="defer")
+        for script in SCRIPTS:
+            app.add_js_file(script, loading_method="defer")
 
     def of_thebe(file: Any) -> bool:  # declares the same constant twice, an error on every page, to load its script from elsewhere
         return "sphinx-thebe" in str(file.filename) or "THEBE_JS_URL" in str(file.attributes.get("body"))
 
     for kind in ("script_files", "css_files"):
         context[kind][:] = [file for file in context[kind] if not of_thebe(file)]
+
+
+def with_mathml(body: str) -> str:
+    """A page whose formulas stand in it a second time, as MathML, for browsers without scripts."""
+    formula = re.compile(r'<(span|div) class="math notranslate nohighlight"[^>]*>(.*?)</\1>', re.DOTALL)
+
+    def twice(found: re.Match[str]) -> str:
+        return f"{found[0]}<noscript>{mathml(html.unescape(found[2]), block=found[1] == 'div')}</noscript>"
+
+    return formula.sub(twice, body)
+
+
+def mathml(tex: str, block: bool) -> str:
+    """A formula of MathJax as MathML; as it is written where docutils cannot translate it."""
+    number = "".join(f"({n})" for n in re.findall(r'class="eqno">\((\d+)\)', tex))
+    tex = re.sub(r"<span.*?</span>", "", tex, flags=re.DOTALL).strip()
+    tex = tex.removeprefix(r"\(").removesuffix(r"\)").removeprefix(r"\[").removesuffix(r"\]").strip()
+    for unknown, known in PLAINER:
+        tex = re.sub(unknown, known, tex)
+    try:
+        return tex2mathml(tex, as_block=block) + number
+    except (MathError, AttributeError, SyntaxError):
+        return f"<code>{html.escape(tex)}</code>{number}"
 
 
 def copy_records(app: Sphinx, failure: Exception | None) -> None:
