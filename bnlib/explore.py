@@ -112,7 +112,7 @@ class Explorer:
 
     @cached_property
     def html(self) -> str:
-        """The figure in all its states, for a page that has explore.css, explore.js and, beside it, plotly.min.js."""
+        """The figure in all its states, for a page that has explore.css, the three scripts explore*.js and, beside them, plotly.min.js."""
         first = self.document()
         shape = [len(c.values) for c in self.controls]
         packed = pack([self.document(**state) for state in self.states()], shape, first)
@@ -124,7 +124,7 @@ class Explorer:
             height=first["height"],
             still=still(first, name=self.name),
             shown=html.escape(shown),
-            source=_source_html(self.source, _BUTTONS),
+            source=_source_html(self.source),
             states=encode(packed),
         )
 
@@ -232,7 +232,6 @@ def _inline(text: str) -> str:
     return re.sub(r"&lt;(/?(?:b|i|sup|sub))&gt;", r"<\1>", text)
 
 
-_BUTTONS = '<button type="button" class="bnx-data" hidden>data</button><button type="button" class="bnx-code" hidden>code</button>'
 _BLOCK = """\
 <figure class="bnx" id="{name}" style="--bnx-height: {height}px">
 <figcaption class="bnx-title">{title}</figcaption>
@@ -268,10 +267,10 @@ def _input_html(name: str, c: Control) -> str:
     return f'<div class="bnx-control bnx-{c.kind}">{body}</div>'
 
 
-def _source_html(source: Source | None, buttons: str = "") -> str:
-    """The line below a figure. The page's script gives the links to records their addresses."""
+def _source_html(source: Source | None) -> str:
+    """The line below a figure. The page's scripts give the links to records their addresses, and add what a reader may save."""
     facts = " · ".join(f"<span>{html.escape(fact)}</span>" for fact in source.line.split(" · ")) if source else ""
-    parts = [f'<span class="bnx-line"><b>{html.escape(source.word)}</b> {facts}</span>' if source else "", buttons]
+    parts = [f'<span class="bnx-line"><b>{html.escape(source.word)}</b> {facts}</span>'] if source else []
     if source and source.rerun:
         parts.append(f"<details><summary>rerun</summary><pre><code>{html.escape(source.rerun)}</code></pre></details>")
     if source and source.records:

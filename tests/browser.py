@@ -20,6 +20,7 @@ ARGS = [
     "--disable-quic",
 ]
 ASSETS = Path(__file__).parent.parent / "book" / "_assets"
+SCRIPTS = ("explore-looks.js", "explore.js", "explore-tools.js")  # in the order that bnbook loads them
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
@@ -91,11 +92,11 @@ html[data-theme="dark"] { background: #14181e; color: #ced6dd; }
 
 
 def write_page(folder: Path, *blocks: str) -> str:
-    """A page of figures, with the script, the style and the plotly.js that they need beside it; returns its file:// address."""
-    for source in (ASSETS / "explore.js", ASSETS / "explore.css", PLOTLY):
+    """A page of figures, with the scripts, the style and the plotly.js that they need beside it; returns its file:// address."""
+    for source in (*(ASSETS / name for name in (*SCRIPTS, "explore.css")), PLOTLY):
         shutil.copy(source, folder)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>figures</title>'
-    links = '<link rel="stylesheet" href="explore.css"><script defer src="explore.js"></script>'
+    links = '<link rel="stylesheet" href="explore.css">' + "".join(f'<script defer src="{name}"></script>' for name in SCRIPTS)
     page, body = folder / "page.html", "\n".join(blocks)
     page.write_text(
         f'<!doctype html><html lang="en" data-theme="light"><head>{head}{links}<style>{STYLE}</style></head><body>{body}</body></html>',

@@ -1,10 +1,13 @@
-"""The chapters of the book, and the figures that their code makes."""
+"""The chapters of the book, the built pages, and the figures that their code makes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+from filelock import FileLock
 
 import bnlib.explore
 from bnlib.explore import Explorer
@@ -13,6 +16,20 @@ ROOT = Path(__file__).parent.parent
 _TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [_TOC["root"], *(chapter["file"] for chapter in _TOC["chapters"])]
 """The pages in reading order, such as "book/setting"."""
+
+
+JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The real book, as `make book` builds it. With several workers the first one builds."""
+    (ROOT / "_build").mkdir(exist_ok=True)
+    command = ["make", "--old-file=.venv/.ready", f"BIN={JUPYTER_BOOK.parent}", "book"]
+    with FileLock(ROOT / "_build" / ".lock"):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return ROOT / "_build" / "html"
 
 
 def explorers(page: str) -> dict[str, Explorer]:

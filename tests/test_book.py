@@ -13,8 +13,7 @@ import nbformat
 import pytest
 import yaml
 from browser import Watched, wait_drawn
-from chapters import PAGES, ROOT, explorers
-from filelock import FileLock
+from chapters import JUPYTER_BOOK, PAGES, ROOT, explorers
 from playwright.sync_api import Page
 
 from bnlib.controls import Control
@@ -23,8 +22,6 @@ from bnlib.figures.style import TEXT
 
 sys.path.append(str(ROOT / "book" / "_ext"))
 import bnbook
-
-JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 
 
 class TinyBook:
@@ -135,17 +132,6 @@ def test_a_figure_that_fails_while_it_is_shown_fails_every_build(book: TinyBook)
         assert done.returncode != 0
         assert "page shows an error" in done.stderr
         assert "cannot be drawn" in done.stderr
-
-
-@pytest.fixture(scope="session")
-def built() -> Path:
-    """The real book, as `make book` builds it. With several workers the first one builds."""
-    (ROOT / "_build").mkdir(exist_ok=True)
-    command = ["make", "--old-file=.venv/.ready", f"BIN={JUPYTER_BOOK.parent}", "book"]
-    with FileLock(ROOT / "_build" / ".lock"):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return ROOT / "_build" / "html"
 
 
 def test_the_first_page_leads_into_the_book(built: Path, open_page: Callable[..., Watched]):

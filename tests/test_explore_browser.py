@@ -301,8 +301,9 @@ def test_data_code_and_records(open_page: Open, url: str) -> None:
     page = watched.page
     wait_drawn(page, "curves")
     move(page, CURVES, (1, 2))
+    page.locator("#curves .bnx-save summary").click()
     with page.expect_download() as download:
-        page.locator("#curves .bnx-data").click()
+        page.locator("#curves .bnx-save-json").click()
     assert download.value.suggested_filename == "curves_depth-20_rate-0.1.json"
     content = json.loads(Path(download.value.path()).read_text())
     assert content["state"] == {"depth": "20", "rate": "0.1"}
@@ -328,6 +329,7 @@ def test_without_plotly_the_picture_stays_and_a_line_says_why(open_page: Open, t
 def test_the_picture_agrees_with_plotly(open_page: Open, tmp_path: Path) -> None:
     """The same paths to within a pixel, at the picture's own width."""
     figure = go.Figure(layout={"height": 400, "template": "none", "showlegend": False, "barmode": "group", "bargap": 0.3})
+    figure.update_layout(colorway=["#0072B2", "#D55E00", "#CC79A7"])
     figure.add_scatter(x=X, y=np.exp(-X) + 0.01, mode="lines")
     figure.add_scatter(x=X[::5], y=np.exp(-X[::5]) * 2 + 0.01, mode="lines", line={"shape": "hv"})
     figure.add_scatter(x=[1, 4], y=[1, 0.1], mode="markers", marker={"symbol": "diamond", "size": 10}, error_y={"array": [0.5, 0.05]})
@@ -360,13 +362,13 @@ def test_the_picture_agrees_with_plotly(open_page: Open, tmp_path: Path) -> None
         assert len(found), selector
         return np.r_[found[:, :2].min(0), found[:, 2:].max(0)] if whole else found[np.lexsort(found.round().T)]
 
-    blue, orange, green = (f"rgb({colour})" for colour in ("31, 119, 180", "255, 127, 14", "44, 160, 44"))
+    blue, orange, green = "#0072B2", "#D55E00", "#CC79A7"
     for ours, theirs, whole in (
         (f'path[stroke="{blue}"]', ".scatterlayer .trace:nth-child(1) .js-line", True),
         (f'path[stroke="{orange}"]', ".scatterlayer .trace:nth-child(2) .js-line", True),
         (f'path[stroke="{green}"]', ".scatterlayer .trace:nth-child(3) .yerror", True),
         (f'path[fill="{green}"]', ".scatterlayer .trace:nth-child(3) .point", True),
-        ('path[fill^="rgb"][d*="V"]', ".barlayer .point path", False),
+        ('path[fill^="#"][d*="V"]', ".barlayer .point path", False),
         ('path[stroke-width="2"][stroke="currentColor"]', ".shapelayer path", False),
         ('path[opacity="0.13"]', ".gridlayer path, #both .bnx-plot .zerolinelayer path", True),
     ):

@@ -13,6 +13,7 @@ import pytest
 
 from bnlib.explore import explore
 from bnlib.still import still
+from bnlib.still.ink import WORD, seen
 
 SVG = "{http://www.w3.org/2000/svg}"
 LEFT, TOP, RIGHT, BOTTOM = 60, 20, 700, 320  # of the plotting area below
@@ -176,7 +177,7 @@ def test_panels_annotations_and_shapes() -> None:
     words = texts(root)
     assert [span.get("x") for span in words["half wayup"] if span.tag == f"{SVG}tspan"] == ["572", "572"]
     assert words["corner"].get("text-anchor") == "end"
-    assert (words["arrow"].get("fill"), words["arrow"][0].get("x")) == ("#D55E00", "90")
+    assert (words["arrow"].get("fill"), words["arrow"][0].get("x")) == (seen("#D55E00", WORD), "90")
     assert points(paths(root, stroke_dasharray="3 3")[0]) == [[444, 170], [700, 170]]
     assert paths(root, fill="#eeeeee")[0].attrib["d"] == "M60,170H700V20H60Z"
 

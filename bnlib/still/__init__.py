@@ -6,6 +6,7 @@ Text, axes and grid take the page's text colour. What is not known here raises V
 import re
 from typing import Any
 
+from bnlib.still.ink import fit
 from bnlib.still.notes import annotation, legend, shape
 from bnlib.still.plane import Plane, under
 from bnlib.still.traces import DRAW, complete
@@ -23,6 +24,8 @@ def still(document: dict[str, Any], *, name: str) -> str:
     template = document["layout"].get("template", {})
     plane = Plane(under(template.get("layout", {}), document["layout"]), document["height"], name)
     traces = complete(document["data"], template.get("data", {}), plane.layout)
+    plane.heated = {(trace["xaxis"], trace["yaxis"]) for trace in traces if trace["type"] == "heatmap"}
+    traces = [trace if (trace["xaxis"], trace["yaxis"]) in plane.heated else fit(trace) for trace in traces]
     for trace in traces:
         DRAW[trace["type"]](plane, trace)
     for item in plane.layout.get("shapes", []):

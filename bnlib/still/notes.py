@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from bnlib.still.ink import LINE, WORD, seen
 from bnlib.still.plane import Plane, Spec
 from bnlib.still.svg import INK, Layer, box, curve, known, length
 from bnlib.still.traces import each, markers
@@ -21,7 +22,7 @@ def shape(plane: Plane, spec: Spec) -> None:
         Layer.ABOVE if spec.get("layer", "above") == "above" else Layer.BELOW,
         drawn,
         fill=spec.get("fillcolor", "none"),
-        stroke=line.get("color", INK),
+        stroke=line.get("color", INK) if refs in plane.heated else seen(line.get("color", INK), LINE),
         width=line.get("width", 2),
         dash=line.get("dash", "solid"),
         opacity=spec.get("opacity", 1),
@@ -49,8 +50,9 @@ def annotation(plane: Plane, note: Spec) -> None:
         tip = curve([wings[0], (at[0], at[1]), wings[1]]) if note.get("arrowhead", 1) else ""
         drawn = curve([(x, y), (at[0], at[1])]) + tip
         plane.canvas.path(Layer.NOTE, drawn, stroke=note.get("arrowcolor", INK), width=note.get("arrowwidth", 1))
-    turn = note.get("textangle", 0)
-    plane.canvas.text((x, y), note["text"], (anchor[0], anchor[1]), size=font["size"], colour=font["color"], turn=turn)
+    turn, on_heat = note.get("textangle", 0), (note.get("xref", "x"), note.get("yref", "y")) in plane.heated
+    colour = font["color"] if on_heat or "bgcolor" in note else seen(font["color"], WORD)  # what lies on a heat map was chosen for it
+    plane.canvas.text((x, y), note["text"], (anchor[0], anchor[1]), size=font["size"], colour=colour, turn=turn)
 
 
 def legend(plane: Plane, traces: list[Spec]) -> None:

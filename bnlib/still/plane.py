@@ -72,6 +72,7 @@ class Plane:
         self.paper = {"x": (margin["l"], WIDTH - margin["r"]), "y": (height - margin["b"], margin["t"])}
         self.axes: dict[str, Axis] = {}
         self.curves: dict[Box, np.ndarray] = {}  # the last in each panel, for fill="tonexty"
+        self.heated: set[tuple[str, str]] = set()  # the axes of heat maps
 
     def axis(self, name: str) -> Axis:
         if name not in self.axes:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.colors
 
+from bnlib.still.ink import WORD, seen
 from bnlib.still.plane import Axis, Plane, Spec, under
 from bnlib.still.svg import INK, Box, Layer, box, curve, known, length, rgb, symbol
 
@@ -65,7 +66,7 @@ def scatter(plane: Plane, trace: Spec) -> None:
         shift = np.array([{"left": -6, "right": 6}.get(side, 0), {"top": -5, "bottom": 5}.get(up, 0)])
         font, texts = plane.font | trace.get("textfont", {}), each(trace.get("text", ""), count)
         for i in np.flatnonzero(np.isfinite(at).all(1)):
-            plane.canvas.text(tuple(at[i] + shift), texts[i], anchor, size=font["size"], colour=font["color"])
+            plane.canvas.text(tuple(at[i] + shift), texts[i], anchor, size=font["size"], colour=seen(font["color"], WORD))
 
 
 def markers(plane: Plane, trace: Spec, at: np.ndarray, clip: Box | None, layer: Layer = Layer.MARK) -> None:

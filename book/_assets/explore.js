@@ -1,10 +1,12 @@
 /* Brings the figures of bnlib/explore.py to life: native inputs choose a state, Plotly.react draws it.
-   plotly.min.js lies beside this file and is loaded once a figure comes near the window. Works from file:// and without a network. */
+   plotly.min.js lies beside this file and is loaded once a figure comes near the window. Works from file:// and without a network.
+   explore-looks.js, loaded before it, says how the page dresses a drawing; explore-tools.js, after it, adds what stands below a figure. */
 (() => {
   "use strict";
   const here = document.currentScript.src;
   const INK = "#000001"; // stands in a figure for the page's text colour
   const NARROW = 520; // pixels; below it, panels side by side go one under the other
+  const { readTheme, dress, stack } = window.bnx;
 
   let plotly;
   const loadPlotly = () => (plotly ??= new Promise((resolve, reject) => {
@@ -51,46 +53,6 @@
     return state;
   };
 
-  // --- looks: what the page decides about a drawing
-
-  const axes = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
-
-  const dress = (layout, theme, width, height) => {
-    Object.assign(layout, { width, height, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false });
-    layout.margin.autoexpand = false;
-    layout.font = { ...layout.font, color: theme(1), family: theme.font };
-    for (const note of layout.annotations ?? []) if (note.font?.color) note.font.color = theme.legible(note.font.color);
-    for (const key of axes(layout)) {
-      const axis = Object.assign(layout[key], { gridcolor: theme(0.13), zerolinecolor: theme(0.35) });
-      Object.assign(axis, { fixedrange: true, automargin: false, ticklabeloverflow: "allow" }); // no measuring of texts
-      if (axis.showline) axis.linecolor = theme(0.5);
-      if (axis.ticks) axis.tickcolor = theme(0.5);
-    }
-  };
-
-  // Panels in one row go one under the other, each as high as it was, and their notes with them. Gives the new height.
-  const stack = (layout, height) => {
-    const panels = axes(layout).filter((key) => key[0] === "x" && layout[key].domain && !layout[key].overlaying)
-      .map((key) => ({ x: key, y: (layout[key].anchor ?? "y").replace("y", "yaxis"), from: layout[key].domain }));
-    const beside = (one, two) => one.y !== two.y && (one.from[1] <= two.from[0] || two.from[1] <= one.from[0]);
-    if (panels.length < 2 || !panels.every((one) => panels.every((two) => one === two || beside(one, two)))) return height;
-    const { t, b } = layout.margin, each = height - t - b, step = height + 12, whole = step * (panels.length - 1) + each;
-    panels.forEach((panel, i) => {
-      panel.top = 1 - (i * step) / whole;
-      layout[panel.x].domain = [0, 1];
-      layout[panel.y].domain = [panel.top - each / whole, panel.top];
-    });
-    for (const item of [...(layout.annotations ?? []), ...(layout.shapes ?? [])]) {
-      for (const end of "x" in item ? [""] : ["0", "1"]) {
-        const panel = panels.find(({ from }) => item["x" + end] >= from[0] - 0.01 && item["x" + end] <= from[1] + 0.01);
-        if (item.xref !== "paper" || !panel) continue;
-        item["x" + end] = (item["x" + end] - panel.from[0]) / (panel.from[1] - panel.from[0]);
-        if (item.yref === "paper") item["y" + end] = panel.top - ((1 - item["y" + end]) * each) / whole;
-      }
-    }
-    return whole + t + b;
-  };
-
   // --- a figure
 
   class Figure {
@@ -102,7 +64,9 @@
       for (const control of this.controls) control.input.addEventListener("input", () => this.go(this.stops));
       this.find(".bnx-reset").addEventListener("click", () => this.go(this.start));
       this.find(".bnx-controls").hidden = false;
-      this.links();
+      this.said = Object.assign(document.createElement("p"), { className: "bnx-said", role: "status" });
+      this.find(".bnx-controls").after(this.said);
+      for (const link of block.querySelectorAll("[data-path]")) link.href = new URL(link.dataset.path, here);
       const near = (entries) => entries.some((entry) => entry.isIntersecting) && this.wake();
       new IntersectionObserver(near, { rootMargin: "400px" }).observe(block);
       new ResizeObserver(() => this.ready && this.draw()).observe(this.find(".bnx-stage"));
@@ -110,12 +74,30 @@
 
     get stops() { return this.controls.map((control) => control.stop); }
     get start() { return this.controls.map((control) => control.start); }
+    get chosen() { return Object.fromEntries(this.controls.map((control) => [control.input.name, control.key])); }
+    get address() { return `${this.block.id}:${new URLSearchParams(this.chosen)}`; }
 
-    // A reader's move: shown at once, and soon in the address.
+    // A reader's move: shown at once, and soon in the address and told to who cannot see it.
     go(stops) {
       this.show(stops);
       clearTimeout(Figure.writing);
       Figure.writing = setTimeout(writeAddress, 200); // browsers refuse an address that changes too often
+      this.tell();
+    }
+
+    // The values and what the title finds, for screen readers, once the hand rests.
+    tell() {
+      clearTimeout(this.telling);
+      const values = () => this.controls.map((control) => `${control.label} ${control.texts[control.stop]}`).join(", ");
+      this.telling = setTimeout(() => this.say(`${values()}: ${this.find(".bnx-title").textContent}`), 500);
+    }
+
+    say(text) { this.said.textContent = text; }
+
+    // This state as Python drew it.
+    async document(ink) {
+      await this.load();
+      return stateAt(this.states, this.stops, ink);
     }
 
     show(stops, notice = "") {
@@ -126,9 +108,13 @@
     }
 
     wake() {
-      this.waking ??= Promise.all([loadPlotly(), unpack(this.find(".bnx-states").textContent)])
-        .then(([Plotly, states]) => { Object.assign(this, { Plotly, states, ready: true }); this.draw(); })
+      return this.waking ??= Promise.all([loadPlotly(), this.load()])
+        .then(([Plotly]) => { Object.assign(this, { Plotly, ready: true }); this.draw(); })
         .catch((error) => this.notify(`This figure stays still: ${error.message}.`));
+    }
+
+    load() {
+      return this.loading ??= unpack(this.find(".bnx-states").textContent).then((states) => { this.states = states; });
     }
 
     notify(notice) {
@@ -149,10 +135,10 @@
       this.stale = false;
       const width = this.find(".bnx-stage").clientWidth;
       if (!width) return; // folded away
-      const theme = (this.theme ??= readTheme(this.block));
-      const { data, layout, title, alt, height } = stateAt(this.states, this.stops, theme(1));
+      const look = (this.look ??= readTheme(this.block));
+      const { data, layout, title, alt, height } = stateAt(this.states, this.stops, look(1));
       const whole = width < NARROW ? stack(layout, height) : height;
-      dress(layout, theme, width, whole);
+      dress(data, layout, look, width, whole);
       this.block.style.setProperty("--bnx-height", `${whole}px`);
       this.find(".bnx-title").innerHTML = title;
       Object.assign(this.plot, { role: "img", ariaLabel: alt });
@@ -169,30 +155,6 @@
         if (beyond > 0) note.style.transform = `translateX(${-beyond}px)`;
       }
     }
-
-    links() {
-      for (const link of this.block.querySelectorAll("[data-path]")) link.href = new URL(link.dataset.path, here);
-      const data = this.find(".bnx-data"), code = this.find(".bnx-code"), cell = this.block.closest(".cell")?.querySelector(".cell_input");
-      data.hidden = false;
-      data.addEventListener("click", async () => {
-        const states = this.states ?? await unpack(this.find(".bnx-states").textContent);
-        const { data: traces, title, alt } = stateAt(states, this.stops);
-        const chosen = Object.fromEntries(this.controls.map((control) => [control.input.name, control.key]));
-        const source = this.find(".bnx-line")?.textContent ?? "";
-        const text = JSON.stringify({ figure: this.block.id, state: chosen, title, description: alt, source, traces }, null, 1);
-        const link = document.createElement("a"), name = Object.entries(chosen).map(([control, key]) => `_${control}-${key}`).join("");
-        link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-        link.download = `${this.block.id}${name}.json`;
-        link.click();
-        URL.revokeObjectURL(link.href);
-      });
-      if (!cell) return;
-      code.hidden = false;
-      code.addEventListener("click", () => {
-        for (let part = cell; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
-        cell.scrollIntoView({ block: "center" });
-      });
-    }
   }
 
   class Control {
@@ -201,7 +163,9 @@
       this.keys = JSON.parse(input.dataset.keys);
       this.texts = JSON.parse(input.dataset.texts);
       this.start = Number(input.dataset.start);
+      this.label = input.labels[0].textContent;
       this.output = input.parentElement.querySelector("output");
+      this.output?.setAttribute("aria-live", "off"); // the slider says its value, and Figure.tell the rest
       this.property = { range: "value", checkbox: "checked" }[input.type] ?? "selectedIndex";
     }
     get stop() { return Number(this.input[this.property]); }
@@ -214,16 +178,6 @@
     get key() { return this.keys[this.stop]; }
   }
 
-  // The page's text colour at an opacity, its font, and a colour that words of a given colour can be read in.
-  const readTheme = (block) => {
-    const style = getComputedStyle(block), ink = style.color.match(/[\d.]+/g).slice(0, 3).map(Number);
-    const legible = (colour) => {
-      const hex = ink[1] > 127 && colour.match(/^#(..)(..)(..)$/); // on dark, a third of the text colour mixed in
-      return hex ? `rgb(${hex.slice(1).map((part, i) => Math.round((2 * parseInt(part, 16) + ink[i]) / 3))})` : colour;
-    };
-    return Object.assign((opacity) => `rgba(${ink},${opacity})`, { font: style.fontFamily, legible });
-  };
-
   // --- the address: #name:control=key&control=key;name:...
 
   const readAddress = () => {
@@ -233,8 +187,7 @@
 
   const writeAddress = () => {
     const moved = figures.filter((figure) => String(figure.stops) !== String(figure.start));
-    const state = (figure) => new URLSearchParams(figure.controls.map((control) => [control.input.name, control.key]));
-    const parts = moved.map((figure) => `${figure.block.id}:${state(figure)}`);
+    const parts = moved.map((figure) => figure.address);
     if (parts.length) history.replaceState(null, "", `#${parts.join(";")}`);
     else if (readAddress().size) history.replaceState(null, "", location.pathname + location.search);
   };
@@ -253,12 +206,16 @@
       }
       figure.show(notice ? figure.start : stops, notice);
     }
-    figures.find((figure) => asked.has(figure.block.id))?.block.scrollIntoView({ block: "nearest" });
+    const lost = [...asked.keys()].find((name) => !figures.some((figure) => figure.block.id === name));
+    if (lost) figures[0].notify(`The address asks for the figure ${lost}, which this page does not have.`);
+    const first = figures.find((figure) => asked.has(figure.block.id)) ?? figures[0];
+    first.block.scrollIntoView({ block: "nearest" });
   };
 
   const figures = [...document.querySelectorAll(".bnx")].map((block) => new Figure(block));
+  Object.assign(window.bnx, { figures, writeAddress });
   followAddress();
   addEventListener("hashchange", followAddress);
-  new MutationObserver(() => figures.forEach((figure) => { figure.theme = null; if (figure.ready) figure.draw(); }))
+  new MutationObserver(() => figures.forEach((figure) => { figure.look = null; if (figure.ready) figure.draw(); }))
     .observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
 })();

@@ -1,6 +1,7 @@
-"""Sphinx glue of the book: when a page is computed again, what is copied in, and what stands at the foot of each page."""
+"""Sphinx glue of the book: when a page is computed again, what is copied in, and what is put on each page."""
 
 import hashlib
+import html
 import os
 import re
 import shutil
@@ -14,7 +15,10 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+import citing
+import formulas
 import portable
+import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -23,6 +27,9 @@ from sphinx.errors import ExtensionError
 # Where the repository's address is configured, a chapter can be opened there and changed.
 LAUNCH = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
 
+# Without scripts: formulas as MathML in place of MathJax's, and no buttons that do nothing.
+PLAIN = "<noscript><style>.math.notranslate, .article-header-buttons, .sidebar-toggle { display: none }</style></noscript>"
+SCRIPTS = ("explore-looks.js", "explore.js", "explore-tools.js")  # of the figures, in this order
 # The theme and its toggle buttons note on the console what they do on every page.
 QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebutton)\\]/.test(args[0]) || log(...args);}"
 
@@ -116,7 +123,10 @@ def foot(root: Path) -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain"))
-    return f"bnlib {installed('bnlib')}, commit {commit or 'unknown'}, built {date.today():%Y-%m-%d}"
+    built = f"bnlib {installed('bnlib')}, commit {commit or 'unknown'}, built {date.today():%Y-%m-%d}"
+    entries = html.escape(citing.bibtex(yaml.safe_load((root / "CITATION.cff").read_text()), installed("bnlib"), commit or "unknown"))
+    cite = f'<details class="bn-cite"><summary>Cite this book</summary><div class="highlight"><pre>{entries}</pre></div></details>'
+    return f'<span class="bn-version">{built}</span>{cite}'
 
 
 def refuse_errors(app: Sphinx, doctree: nodes.document) -> None:
@@ -127,12 +137,17 @@ def refuse_errors(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Put the foot under a page, the figures' script on a page that has figures, and take off what it does not use."""
+    """Put the foot under a page, the figures' scripts on a page that has figures, and take off what it does not use."""
     context["theme_extra_footer"] = app.config.bnbook_foot + rerun_line(app, pagename, context)
+    context["metatags"] = context.get("metatags", "") + PLAIN
     app.add_js_file(None, body=QUIET, priority=0)
-    if 'class="bnx"' in (context.get("body") or ""):
+    if body := context.get("body"):
+        # bibtex's list has children of another role than a list's
+        context["body"] = formulas.with_mathml(body).replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    if 'class="bnx"' in (body or ""):
         app.add_css_file("explore.css")
-        app.add_js_file("explore.js", loading_method="defer")
+        for script in SCRIPTS:
+            app.add_js_file(script, loading_method="defer")
 
     def of_thebe(file: Any) -> bool:  # declares the same constant twice, an error on every page, to load its script from elsewhere
         return "sphinx-thebe" in str(file.filename) or "THEBE_JS_URL" in str(file.attributes.get("body"))

@@ -1,0 +1,105 @@
+/* What the page decides about a drawing: the colours of its theme, so that everything is legible on light and dark, and where panels go. */
+(() => {
+  "use strict";
+  const FAINT = 0.6; // a trace of less opacity than this is meant to be faint
+
+  const numbers = (colour) => {
+    const hex = colour.match(/^#(..)(..)(..)$/);
+    return hex ? hex.slice(1).map((part) => parseInt(part, 16)) : colour.match(/[\d.]+/g)?.map(Number) ?? [];
+  };
+  const luminance = (colour) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
+    const part = colour[i] / 255;
+    return sum + weight * (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  }, 0);
+  const contrast = (one, two) => {
+    const [a, b] = [luminance(one), luminance(two)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  const mix = (one, two, share) => one.map((part, i) => part + share * (two[i] - part));
+
+  // A theme: the text colour at an opacity, its font, and any colour brought towards that of the text until it is seen on the ground.
+  const theme = (ink, ground, font) => {
+    const found = new Map();
+    const seen = (colour, ratio, opacity = 1) => {
+      const key = [colour, ratio, opacity].join();
+      if (!found.has(key)) {
+        const given = numbers(colour);
+        let share = given.length === 3 ? 0 : 1; // a colour with an opacity of its own, or a name, is left alone
+        while (share < 1 && contrast(mix(ground, mix(given, ink, share), opacity), ground) < ratio) share += 0.05;
+        found.set(key, share > 0 && given.length === 3 ? `rgb(${mix(given, ink, Math.min(share, 1)).map(Math.round)})` : colour);
+      }
+      return found.get(key);
+    };
+    return Object.assign((opacity) => `rgba(${ink},${opacity})`, { font, seen });
+  };
+
+  const readTheme = (block) => {
+    const style = getComputedStyle(block);
+    let ground = [255, 255, 255];
+    for (let part = block; part; part = part.parentElement) {
+      const back = numbers(getComputedStyle(part).backgroundColor);
+      if (back.length === 3) { ground = back; break; } // with an opacity it has four parts
+    }
+    return theme(numbers(style.color).slice(0, 3), ground, style.fontFamily);
+  };
+
+  const axes = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
+
+  // Colours of lines and markers stand out from the page 3 to 1, those of words 4.5 to 1 (WCAG 2); faint lines may stay faint, and
+  // what lies on a heat map was chosen for that.
+  const colour = (data, layout, theme) => {
+    const panel = (item, x, y) => `${item[x] ?? "x"} ${item[y] ?? "y"}`;
+    const heated = new Set(data.filter(({ type }) => type === "heatmap").map((trace) => panel(trace, "xaxis", "yaxis")));
+    const fit = (part, ratio, opacity = 1) => {
+      if (typeof part?.color === "string") part.color = theme.seen(part.color, ratio, opacity);
+      else if (typeof part?.color?.[0] === "string") part.color = part.color.map((one) => theme.seen(one, ratio, opacity));
+    };
+    for (const trace of data) {
+      const opacity = trace.opacity ?? 1;
+      if (opacity < FAINT || heated.has(panel(trace, "xaxis", "yaxis"))) continue;
+      for (const part of [trace.line, trace.marker, trace.marker?.line, trace.error_x, trace.error_y]) fit(part, 3, opacity);
+      fit(trace.textfont, 4.5);
+    }
+    for (const note of layout.annotations ?? []) if (!note.bgcolor && !heated.has(panel(note, "xref", "yref"))) fit(note.font, 4.5);
+    for (const shape of layout.shapes ?? []) if (!heated.has(panel(shape, "xref", "yref"))) fit(shape.line, 3, shape.opacity);
+    for (const key of axes(layout)) for (const font of [layout[key].tickfont, layout[key].title?.font]) fit(font, 4.5);
+  };
+
+  const dress = (data, layout, theme, width, height) => {
+    Object.assign(layout, { width, height, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false });
+    layout.margin.autoexpand = false;
+    layout.font = { ...layout.font, color: theme(1), family: theme.font };
+    for (const key of axes(layout)) {
+      const axis = Object.assign(layout[key], { gridcolor: theme(0.13), zerolinecolor: theme(0.35) });
+      Object.assign(axis, { fixedrange: true, automargin: false, ticklabeloverflow: "allow" }); // no measuring of texts
+      if (axis.showline) axis.linecolor = theme(0.5);
+      if (axis.ticks) axis.tickcolor = theme(0.5);
+    }
+    colour(data, layout, theme);
+  };
+
+  // Panels in one row go one under the other, each as high as it was, and their notes with them. Gives the new height.
+  const stack = (layout, height) => {
+    const panels = axes(layout).filter((key) => key[0] === "x" && layout[key].domain && !layout[key].overlaying)
+      .map((key) => ({ x: key, y: (layout[key].anchor ?? "y").replace("y", "yaxis"), from: layout[key].domain }));
+    const beside = (one, two) => one.y !== two.y && (one.from[1] <= two.from[0] || two.from[1] <= one.from[0]);
+    if (panels.length < 2 || !panels.every((one) => panels.every((two) => one === two || beside(one, two)))) return height;
+    const { t, b } = layout.margin, each = height - t - b, step = height + 12, whole = step * (panels.length - 1) + each;
+    panels.forEach((panel, i) => {
+      panel.top = 1 - (i * step) / whole;
+      layout[panel.x].domain = [0, 1];
+      layout[panel.y].domain = [panel.top - each / whole, panel.top];
+    });
+    for (const item of [...(layout.annotations ?? []), ...(layout.shapes ?? [])]) {
+      for (const end of "x" in item ? [""] : ["0", "1"]) {
+        const panel = panels.find(({ from }) => item["x" + end] >= from[0] - 0.01 && item["x" + end] <= from[1] + 0.01);
+        if (item.xref !== "paper" || !panel) continue;
+        item["x" + end] = (item["x" + end] - panel.from[0]) / (panel.from[1] - panel.from[0]);
+        if (item.yref === "paper") item["y" + end] = panel.top - ((1 - item["y" + end]) * each) / whole;
+      }
+    }
+    return whole + t + b;
+  };
+
+  window.bnx = { theme, readTheme, dress, stack };
+})();
