@@ -1,4 +1,4 @@
-"""The command line: `bnlib data | sweep | status | verify | export | import`."""
+"""The command line: `bnlib data | sweep | status | verify | claims | export | import`."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bnlib import data, executors, files, provenance, records, studies, transfer, worker
+from bnlib import data, executors, files, ledger, records, report, studies, transfer
 from bnlib import sweep as sweeps
 from bnlib.bars import Bars, verdict
 from bnlib.config import ConfigError, DataConfig
@@ -136,7 +136,7 @@ def verify(results: Results = None, as_json: AsJson = False) -> None:
 def status(results: Results = None, as_json: AsJson = False) -> None:
     """For each study: runs planned, completed, diverged, failed, missing; hours spent and on what; hours to go on this machine."""
     root = records.results_dir(results)
-    rows = [_status_of(study, root) for study in studies.STUDIES.values()]
+    rows = [report.of_study(study, root) for study in studies.STUDIES.values()]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -150,21 +150,30 @@ def status(results: Results = None, as_json: AsJson = False) -> None:
         typer.echo(f"{name}: {', '.join(row['study'] for row in rows if name in row['hardware'])}")
 
 
-def _status_of(study: studies.Study, root: Path) -> dict[str, Any]:
-    done, missing = study.done(root), study.missing(root)
-    kinds = [record.status.partition("@")[0] for record in done]
-    here = provenance.hardware(worker.resolve("auto" if study.measure is None else "cpu"))["name"]
-    seconds = [sweeps.estimate(study, run, [record for record in done if record.hardware["name"] == here]) for run in missing]
-    known = [estimate for estimate in seconds if estimate is not None]
-    return {
-        "study": study.name,
-        "planned": len(done) + len(missing),
-        **{kind: kinds.count(kind) for kind in ("completed", "diverged", "failed")},
-        "missing": len(missing),
-        "hours": round(sum(record.time["seconds"] for record in done) / 3600, 3),
-        "hours_left": round(sum(known) / 3600, 3) if len(known) == len(seconds) else None,
-        "hardware": sorted({record.hardware["name"] for record in done}),
-    }
+@app.command("claims")
+def judge(
+    results: Results = None,
+    as_json: AsJson = False,
+    write: Annotated[bool, typer.Option("--write", help="Note the verdicts as they are now in book/verdicts.json.")] = False,
+) -> None:
+    """Judge every claim of book/claims.yml by the records. Exit status 1 names the verdicts that are no longer those last noted."""
+    root = records.results_dir(results)
+    judged = ledger.judge_all(root)
+    if write:
+        ledger.write(judged, root)
+    if as_json:
+        typer.echo(json.dumps([one.to_dict() for one in judged], indent=1))
+    else:
+        table = Table("claim", "where", "verdict", "seeds", "records", box=None, padding=(0, 1))
+        for one in judged:
+            table.add_row(one.entry.id, one.entry.where, one.verdict.word, str(one.seeds), str(len(one.records)))
+        Console().print(table)
+    different = ledger.changed(judged, root)
+    for line in different:
+        typer.echo(line, err=True)
+    if different:
+        typer.echo("bnlib: look at these verdicts; if they are right, note them with bnlib claims --write", err=True)
+        raise typer.Exit(1)
 
 
 @app.command("export")

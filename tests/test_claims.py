@@ -20,7 +20,9 @@ def test_the_word_follows_from_the_parts(holds: tuple, word: str):
 
 
 def test_two_seeds_are_too_few():
-    assert claims.decide(YES[:2], YES) == "not yet measured"
+    assert claims.decide(YES[:2], YES) == "indicative"
+    assert claims.decide(YES[:2], NO) == "not yet measured"
+    assert claims.decide(YES[:0], YES) == "not yet measured"
     assert claims.pending("Claimed.", 2).markdown() == "> **Verdict: not yet measured.** Claimed. It takes 3 seeds; so far there are 2."
 
 

@@ -84,7 +84,8 @@ def test_runs_like_the_papers_reproduce_it(verdict):
     [
         (claims.large_rate_wins, {("batch", 0.1): 0.86}, "not reproduced"),
         (claims.no_better_at_equal_rate, {("batch", 1e-4): 0.85}, "not reproduced"),
-        (claims.no_better_at_equal_rate, {("batch", 1e-4): 0.835}, "reproduced"),
+        (claims.no_better_at_equal_rate, {("batch", 1e-4): 0.825}, "reproduced"),
+        (claims.no_better_at_equal_rate, {("batch", 1e-4): 0.835}, "partly"),  # below the margin, but not beyond doubt
         (claims.between_lies_between, {("batch", 0.003): 0.95}, "partly"),
         (claims.between_lies_between, {("batch", 0.003): 0.95, ("batch", 1e-4): 0.96, ("batch", 0.1): 0.9}, "not reproduced"),
     ],
@@ -94,10 +95,10 @@ def test_other_runs_do_not(verdict, changes: dict, word: str):
 
 
 @pytest.mark.parametrize("verdict", VERDICTS, ids=lambda f: f.__name__)
-def test_too_few_runs_are_not_yet_a_measurement(verdict):
+def test_too_few_runs_are_indicative_at_most(verdict):
     assert verdict([]).word == "not yet measured"
     assert verdict([]).because.startswith("not measured: ")
-    assert verdict(small()).word == "not yet measured"
+    assert verdict(small()).word == "indicative"
     text = verdict(small()).because
     assert text.startswith("ResNet-32, 10,000 training images, 40 epochs, 2 seeds a setting: ")
     assert text.endswith("; a verdict needs 3 seeds")

@@ -225,8 +225,8 @@ def test_channel_matrix(init, by_size):
 def test_rank_measures_on_matrices_of_known_rank():
     assert gradients.leading_share(np.ones((5, 5))) == pytest.approx(1)
     assert gradients.leading_share(np.eye(5)) == pytest.approx(0.2)
-    assert gradients.effective_rank(np.ones((5, 5))) == pytest.approx(1)
-    assert gradients.effective_rank(np.diag([1.0, 1, 1, 0, 0])) == pytest.approx(3)
+    assert claims.effective_rank(np.ones((5, 5))) == pytest.approx(1)
+    assert claims.effective_rank(np.diag([1.0, 1, 1, 0, 0])) == pytest.approx(3)
 
 
 def test_left_out_of_an_outer_product_is_nothing(init):

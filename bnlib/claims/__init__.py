@@ -17,9 +17,12 @@ from bnlib.claims.divergence import (
 )
 from bnlib.claims.initialisation import (
     activations_grow,
+    channels_have_low_rank,
+    effective_rank,
     gradients_are_heavy_tailed,
     gradients_ignore_the_input,
     growth,
+    growth_is_the_papers,
     one_class_takes_all,
     slope,
 )
@@ -27,6 +30,7 @@ from bnlib.claims.learning import (
     PAPER,
     about,
     arms,
+    best,
     between_lies_between,
     fig1,
     final,
@@ -36,6 +40,7 @@ from bnlib.claims.learning import (
     no_better_at_equal_rate,
     rate,
     recorded,
+    small_rates_overfit,
 )
 from bnlib.claims.products import (
     best_loss,
@@ -49,6 +54,7 @@ from bnlib.claims.products import (
     restandardising_gives_rate_back,
     usable_rate,
 )
+from bnlib.claims.statistics import no_better, welch
 from bnlib.claims.variants import (
     BN_RATE,
     NAMES,
@@ -81,11 +87,14 @@ __all__ = [
     "activations_grow",
     "arms",
     "beginning",
+    "best",
     "best_loss",
     "between_lies_between",
+    "channels_have_low_rank",
     "decide",
     "depth_costs_rate",
     "edges",
+    "effective_rank",
     "explodes_at",
     "factors_cost_rate",
     "fig1",
@@ -96,6 +105,7 @@ __all__ = [
     "gradients_ignore_the_input",
     "growth",
     "growth_factor",
+    "growth_is_the_papers",
     "he_explodes_without_bn",
     "held",
     "in_paper_setting",
@@ -106,6 +116,7 @@ __all__ = [
     "law_distance",
     "law_holds",
     "log_condition",
+    "no_better",
     "no_better_at_equal_rate",
     "of_product",
     "one_class_takes_all",
@@ -125,6 +136,7 @@ __all__ = [
     "restandardising_conditions",
     "restandardising_gives_rate_back",
     "slope",
+    "small_rates_overfit",
     "spread",
     "steps_explode",
     "the_rate_explains_bn",
@@ -133,4 +145,5 @@ __all__ = [
     "update_explodes",
     "updated",
     "usable_rate",
+    "welch",
 ]

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from bnlib.records import Record, select
 
-Word = Literal["reproduced", "partly", "not reproduced", "not yet measured"]
+Word = Literal["reproduced", "partly", "not reproduced", "indicative", "not yet measured"]
+WORDS: tuple[Word, ...] = get_args(Word)
 SEEDS = 3  # that a verdict needs
 
 
@@ -27,9 +28,13 @@ class Verdict:
 
 
 def decide(*holds: Bool[np.ndarray, " seeds"]) -> Word:
-    """*Reproduced* if every part of a claim holds on every seed, *not reproduced* if none does on any; it takes three seeds."""
-    if min(len(part) for part in holds) < SEEDS:
-        return "not yet measured"
+    """*Reproduced* if every part of a claim holds on every seed, *not reproduced* if none does on any.
+
+    Fewer than three seeds are *indicative* at most: where on these every part holds.
+    """
+    seeds = min(len(part) for part in holds)
+    if seeds < SEEDS:
+        return "indicative" if seeds and all(part.all() for part in holds) else "not yet measured"
     parts = [bool(part.all()) for part in holds]
     return "reproduced" if all(parts) else "partly" if any(part.any() for part in holds) else "not reproduced"
 

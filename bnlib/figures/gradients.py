@@ -220,14 +220,6 @@ def leading_share(M: Float[np.ndarray, "i o"]) -> float:
     return float(energy[0] / energy.sum())
 
 
-def effective_rank(M: Float[np.ndarray, "i o"]) -> float:
-    """exp of the entropy of the singular values' shares s / sum s: k where k are alike and the others vanish."""
-    s = np.linalg.svd(M, compute_uv=False)
-    share = s / s.sum()
-    share = share[share > 0]
-    return float(np.exp(-(share * np.log(share)).sum()))
-
-
 def left_out(records: Sequence[Record], depth: int) -> go.Figure:
     """What the k largest singular values of M leave out of its energy; thin, for the same entries in random places."""
     held = {norm: [record.array("channel_matrix") for record in in_paper_setting(records, norm, depth)] for norm in PAIR}

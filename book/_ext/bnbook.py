@@ -2,11 +2,13 @@
 
 import hashlib
 import html
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date
 from importlib.metadata import PackageNotFoundError, files, version
@@ -30,6 +32,7 @@ LAUNCH = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder
 # Without scripts: formulas as MathML in place of MathJax's, and no buttons that do nothing.
 PLAIN = "<noscript><style>.math.notranslate, .article-header-buttons, .sidebar-toggle { display: none }</style></noscript>"
 SCRIPTS = ("explore-looks.js", "explore.js", "explore-tools.js")  # of the figures, in this order
+CHECKS = '<div id="bn-checks"></div>'  # where a page asks for them
 # The theme and its toggle buttons note on the console what they do on every page.
 QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebutton)\\]/.test(args[0]) || log(...args);}"
 
@@ -37,7 +40,7 @@ QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebu
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("bnbook_inputs", [], "")
     app.add_config_value("bnbook_repository", {}, "html")
-    for value in ("bnbook_foot", "bnbook_assets", "bnbook_wheel"):  # all pages are written again when one changes
+    for value in ("bnbook_foot", "bnbook_assets", "bnbook_wheel", "bnbook_checks"):  # all pages are written again when one changes
         app.add_config_value(value, "", "html")
     app.connect("config-inited", prepare)
     app.connect("doctree-read", refuse_errors)
@@ -78,6 +81,8 @@ def prepare(app: Sphinx, config: Config) -> None:
     with as_file(plotly) as path:
         config.html_static_path += [str(path), str(mathjax())]
     config.bnbook_foot = foot(root)
+    if (root / "book" / "claims.yml").exists():
+        config.bnbook_checks = checks(root)
     config.bnbook_assets = fingerprint(root, config.html_static_path)
 
 
@@ -129,6 +134,27 @@ def foot(root: Path) -> str:
     return f'<span class="bn-version">{built}</span>{cite}'
 
 
+def checks(root: Path) -> str:
+    """What `bnlib verify` and `bnlib claims` say at this build, and what builds it: the panel of the page on how the numbers were made."""
+
+    def ask(command: str) -> tuple[Any, bool]:
+        done = subprocess.run([sys.executable, "-m", "bnlib", command, "--json"], capture_output=True, text=True, check=False)
+        if not done.stdout:
+            raise ExtensionError(f"bnlib {command} failed:\n{done.stderr}")
+        return json.loads(done.stdout), done.returncode == 0
+
+    (verified, sound), (judged, same) = ask("verify"), ask("claims")
+    words = Counter(claim["verdict"] for claim in judged)
+    rows = [
+        ("records", f"{verified['records']} read and verified, {len(verified['problems'])} problems", sound),
+        ("verdicts", f"{len(judged)} claims judged anew: " + ", ".join(f"{n} {word}" for word, n in words.most_common()), True),
+        ("since last looked at", "no verdict has changed" if same else "a verdict has changed", same),
+        ("software", ", ".join(f"{name} {installed(name)}" for name in ("bnlib", "torch", "numpy", "plotly", "jupyter-book")), True),
+    ]
+    cells = "".join(f"<tr><th>{'✓' if good else '✗'} {name}</th><td>{html.escape(text)}</td></tr>" for name, text, good in rows)
+    return f'<table class="table bn-checks"><tbody>{cells}</tbody></table>'
+
+
 def refuse_errors(app: Sphinx, doctree: nodes.document) -> None:
     """A figure that fails while it is being shown leaves a traceback on the page, but its cell counts as executed."""
     for node in doctree.findall(nodes.literal_block):
@@ -143,7 +169,10 @@ def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     app.add_js_file(None, body=QUIET, priority=0)
     if body := context.get("body"):
         # bibtex's list has children of another role than a list's
+        body = body.replace(CHECKS, app.config.bnbook_checks)
         context["body"] = formulas.with_mathml(body).replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    if 'class="bn-ledger"' in (body or ""):
+        app.add_js_file("verdicts.js", loading_method="defer")
     if 'class="bnx"' in (body or ""):
         app.add_css_file("explore.css")
         for script in SCRIPTS:

@@ -14,7 +14,8 @@ from typing import Any
 import nbformat
 import yaml
 
-PARTS = ("bnlib", "results", "pyproject.toml", "setup.py", "README.md", "LICENSE")  # what the wheel is made of
+# What the wheel is made of.
+PARTS = ("bnlib", "results", "pyproject.toml", "setup.py", "README.md", "LICENSE", "book/claims.yml", "book/verdicts.json")
 CELL = "install-bnlib"
 _SOURCE = """\
 # Installs bnlib, with the records that its figures are drawn from, where it is missing.
@@ -43,7 +44,8 @@ def wheel(root: Path, folder: Path) -> Path:
                 if (root / part).is_dir():
                     shutil.copytree(root / part, source / part, ignore=shutil.ignore_patterns(".*", "__pycache__"))
                 else:
-                    shutil.copy(root / part, source)
+                    (source / part).parent.mkdir(exist_ok=True)
+                    shutil.copy(root / part, source / part)
             command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:

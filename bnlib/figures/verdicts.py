@@ -1,0 +1,68 @@
+"""The ledger as a page shows it: all claims with what they came to, to be filtered, and the short table of the first page."""
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+
+from bnlib.claims.verdict import WORDS
+from bnlib.ledger import KNOWN, Judged
+
+RESULTS = "../_static/results"  # of the built book, as seen from a chapter
+
+
+def title(chapter: str) -> str:
+    """A chapter's name, after its file."""
+    return chapter.replace("-", " ").capitalize()
+
+
+def page(judged: Sequence[Judged]) -> str:
+    """Every claim, as HTML. A script makes the filters work; without it they do not show."""
+    words = Counter(one.verdict.word for one in judged)
+    chapters = Counter(one.entry.chapter for one in judged)
+    return (
+        '<div class="bn-ledger"><form hidden>'
+        + _menu("verdict", "verdict", [(word, f"{word} ({words[word]})") for word in WORDS if words[word]])
+        + _menu("chapter", "chapter", [(name, f"{title(name)} ({count})") for name, count in chapters.items()])
+        + '<label>text <input type="search" name="text"></label></form>'
+        + f'<p role="status">{len(judged)} claims</p><ol>'
+        + "".join(_claim(one) for one in judged)
+        + "</ol></div>"
+    )
+
+
+def _menu(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
+    shown = "".join(f'<option value="{html.escape(value)}">{html.escape(text)}</option>' for value, text in options)
+    return f'<label>{label} <select name="{name}"><option value="">all</option>{shown}</select></label>'
+
+
+def _claim(one: Judged) -> str:
+    entry, verdict = one.entry, one.verdict
+    place = f"{entry.chapter}.html" + (f"#{entry.figure}" if entry.figure else "")
+    links = "".join(
+        f'<li><a href="{RESULTS}/{r.config.study}/{r.config.run_id}.json">{r.config.study} {r.config.run_id}</a></li>' for r in one.records
+    )
+    seeds = f"{one.seeds} seed{'s' * (one.seeds != 1)}"
+    facts = [
+        ("where", entry.where),
+        ("how surely it is claimed", KNOWN[entry.known]),
+        *([("what decides", entry.threshold), ("fixed", str(entry.fixed))] if entry.test else []),
+    ]
+    terms = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts)
+    held = f"<details><summary>{len(one.records)} records, {seeds}</summary><ul>{links}</ul></details>" if one.records else ""
+    return (
+        f'<li id="{entry.id}" data-verdict="{verdict.word}" data-chapter="{entry.chapter}">'
+        f'<p><b class="bn-word">{verdict.word}</b> {html.escape(entry.says)} '
+        f'<a href="{place}">{html.escape(title(entry.chapter))}</a></p>'
+        f'<p class="bn-because">{html.escape(verdict.because[0].upper() + verdict.because[1:])}.</p>'
+        f"<details><summary>how it is judged</summary><dl>{terms}</dl></details>{held}</li>"
+    )
+
+
+def by_chapter(judged: Sequence[Judged]) -> str:
+    """A Markdown table: for each chapter how many of its claims came to what."""
+    rows = []
+    for name in dict.fromkeys(one.entry.chapter for one in judged):
+        words = Counter(one.verdict.word for one in judged if one.entry.chapter == name)
+        came = ", ".join(f"{words[word]} {word}" for word in WORDS if words[word])
+        rows.append(f"| [{title(name)}]({name}) | {words.total()} | {came} |")
+    return "\n".join(["| chapter | claims | came to |", "|---|---|---|", *rows])

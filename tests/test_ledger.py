@@ -1,0 +1,221 @@
+"""The ledger is strict, every verdict follows from the records, and the chapters say the same."""
+
+import dataclasses
+import json
+import re
+import shutil
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import yaml
+from browser import Watched
+from chapters import PAGES, ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from typer.testing import CliRunner
+
+from bnlib import __main__ as cli
+from bnlib import claims, ledger, records
+from bnlib.config import ConfigError
+from bnlib.figures import verdicts
+
+RESULTS = ROOT / "results"
+ENTRIES = ledger.entries(RESULTS)
+ENTRY = {
+    "id": "a",
+    "where": "Sec 1",
+    "says": "Something.",
+    "known": "read",
+    "test": "law_holds",
+    "studies": ["spectra"],
+    "threshold": "all",
+    "fixed": None,
+    "chapter": "matrices",
+    "figure": None,
+}
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[ledger.Judged]:
+    return ledger.judge_all(RESULTS)
+
+
+def source(chapter: str) -> str:
+    notebook = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4)
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+# The ledger
+
+
+def test_there_are_at_least_25_claims():
+    assert len(ENTRIES) >= 25
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
+def test_a_claim_has_its_place_in_the_book(entry: ledger.Entry):
+    assert f"book/{entry.chapter}" in PAGES
+    code = source(entry.chapter)
+    assert entry.figure is None or f'name="{entry.figure}"' in code
+    assert entry.test is None or f"claims.{entry.test}(" in code, "the chapter does not show the verdict"
+
+
+@pytest.mark.parametrize("chapter", sorted({entry.chapter for entry in ENTRIES}))
+def test_a_chapter_shows_no_verdict_that_is_not_in_the_ledger(chapter: str):
+    called = set(re.findall(r"\bclaims\.(\w+)\(", source(chapter)))
+    judging = {name for name in called if typing.get_type_hints(getattr(claims, name)).get("return") is claims.Verdict}
+    assert judging <= {entry.test for entry in ENTRIES} | {"pending"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chaptre": "x"}, "claim a: unknown key 'chaptre'; a claim has id, where"),
+        ({"known": "rumoured"}, "claim a: known is 'rumoured'; it must be one of read, digitised"),
+        ({"test": "no_such"}, "claim a: bnlib.claims has no function 'no_such'"),
+        ({"studies": ["nope"]}, "claim a: there is no study 'nope'; there are init"),
+        ({"test": None}, "claim a: give either a test, or the reason why there is none in why_not"),
+    ],
+)
+def test_a_mistake_gets_one_line_that_names_the_claim(changes: dict, message: str):
+    with pytest.raises(ConfigError) as error:
+        ledger.parse([ENTRY | changes])
+    assert str(error.value).startswith(message)
+
+
+def test_a_missing_key_and_a_second_claim_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="claim a: the key 'where' is missing"):
+        ledger.parse([{key: value for key, value in ENTRY.items() if key != "where"}])
+    with pytest.raises(ConfigError, match="claim a: there are two of this id"):
+        ledger.parse([ENTRY, ENTRY])
+
+
+# Verdicts
+
+
+def test_every_verdict_is_the_one_last_looked_at(judged: list[ledger.Judged]):
+    assert ledger.changed(judged, RESULTS) == []
+
+
+def test_every_cited_record_exists(judged: list[ledger.Judged]):
+    assert all(records.path_of(record.config, RESULTS).exists() for one in judged for record in one.records)
+
+
+def test_a_decided_claim_has_three_seeds(judged: list[ledger.Judged]):
+    decided = [one for one in judged if one.verdict.word in ("reproduced", "partly", "not reproduced")]
+    assert decided
+    assert min(one.seeds for one in decided) >= 3
+
+
+def test_a_claim_cites_what_it_looked_at_and_nothing_else(judged: list[ledger.Judged]):
+    growth = next(one for one in judged if one.entry.id == "growth-is-the-papers")
+    assert {(r.config.model.norm, r.config.model.depth) for r in growth.records if r.config.model} == {("none", 110)}
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=0, max_size=6), min_size=1, max_size=4))
+def test_without_three_seeds_nothing_is_reproduced(parts: list[list[bool]]):
+    word = claims.decide(*(np.array(part, dtype=bool) for part in parts))
+    seeds = min(len(part) for part in parts)
+    assert (word in ("indicative", "not yet measured")) == (seeds < 3)
+    assert seeds or word == "not yet measured"
+    assert word != "indicative" or all(all(part) for part in parts)
+
+
+# Two arms
+
+
+def test_welchs_interval_is_that_of_the_textbook():
+    a, b = np.array([93.1, 93.4, 92.9]), np.array([82.0, 81.1, 82.6, 81.9])
+    va, vb = a.var(ddof=1) / 3, b.var(ddof=1) / 4
+    freedom = (va + vb) ** 2 / (va**2 / 2 + vb**2 / 3)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(va + vb)
+    middle = a.mean() - b.mean()
+    np.testing.assert_allclose(claims.welch(a, b), (middle, middle - half, middle + half))
+
+
+def test_one_seed_gives_a_difference_but_no_interval():
+    difference, low, high = claims.welch(np.array([3.0]), np.array([1.0, 2.0]))
+    assert difference == 1.5
+    assert np.isnan([low, high]).all()
+
+
+@pytest.mark.parametrize(("b", "no_better"), [([82.0, 82.5, 81.5], True), ([80.2, 80.7, 79.7], False), ([83.9, 79.0, 82.0], False)])
+def test_no_better_takes_means_that_are_near_and_certain(b: list[float], no_better: bool):
+    a = np.array([82.1, 81.9, 82.0])
+    assert claims.no_better(a, np.array(b), margin=2.0) is no_better
+
+
+def test_seeds_that_agree_exactly_are_compared_without_a_warning():
+    same = np.array([82.0, 82.0])
+    assert claims.welch(same, same - 1) == (1.0, 1.0, 1.0)
+    assert claims.no_better(same, same, 2.0)
+    assert not claims.no_better(same + 3, same, 2.0)
+
+
+# The command and the page
+
+
+def run(*args: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, ["claims", *args])
+    return done.exit_code, done.stdout
+
+
+def test_the_command_lists_every_claim(judged: list[ledger.Judged]):
+    status, out = run("--results", str(RESULTS), "--json")
+    listed = json.loads(out)
+    assert status == 0
+    assert [set(one) for one in listed] == [{"id", "where", "verdict", "records"}] * len(judged)
+    assert [one["verdict"] for one in listed] == [one.verdict.word for one in judged]
+
+
+def test_a_verdict_that_changed_fails_until_it_is_noted(tmp_path: Path):
+    for name in ("claims.yml", "verdicts.json"):
+        (tmp_path / "book").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "book" / name, tmp_path / "book")
+    kept = [entry for entry in yaml.safe_load((ROOT / "book" / "claims.yml").read_text()) if entry["id"] == "update-explodes"]
+    (tmp_path / "book" / "claims.yml").write_text(yaml.safe_dump(kept))
+    (tmp_path / "book" / "verdicts.json").write_text(json.dumps({"update-explodes": "not reproduced"}))
+    shutil.copytree(RESULTS / "divergence", tmp_path / "results" / "divergence")
+    at = ("--results", str(tmp_path / "results"))
+    assert run(*at)[0] == 1
+    assert run(*at, "--write")[0] == 0
+    assert json.loads((tmp_path / "book" / "verdicts.json").read_text()) == {"update-explodes": "reproduced"}
+    assert run(*at)[0] == 0
+
+
+def test_the_page_escapes_what_it_shows():
+    entry = ledger.parse([ENTRY | {"says": "a < b & c"}])[0]
+    one = ledger.Judged(entry, claims.Verdict("c", "partly", "x < y"), ())
+    assert "a &lt; b &amp; c" in verdicts.page([one])
+    assert "X &lt; y." in verdicts.page([one])
+    assert verdicts.by_chapter([one, dataclasses.replace(one)]).splitlines()[-1] == "| [Matrices](matrices) | 2 | 2 partly |"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_claims_can_be_filtered(width: int, built: Path, open_page: Callable[..., Watched], judged: list[ledger.Judged]):
+    watched = open_page((built / "book" / "verdicts.html").as_uri(), viewport={"width": width, "height": 800})
+    page = watched.page
+    shown = page.locator(".bn-ledger > ol > li:visible")
+    assert shown.count() == len(judged)
+    page.get_by_label("verdict").select_option("partly")
+    partly = sum(one.verdict.word == "partly" for one in judged)
+    assert shown.count() == partly
+    assert page.get_by_role("status").inner_text() == f"{partly} of {len(judged)} claims"
+    page.get_by_label("verdict").select_option("")
+    page.get_by_label("text").fill("Theorem 1 law")
+    assert shown.evaluate_all("claims => claims.map(claim => claim.id)") == ["law-holds"]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    watched.check()
+
+
+def test_the_checks_are_made_at_the_build(built: Path, open_page: Callable[..., Watched], judged: list[ledger.Judged]):
+    page = open_page((built / "book" / "how-made.html").as_uri()).page
+    count = sum(1 for _ in RESULTS.rglob("*.json"))
+    checks = page.locator(".bn-checks")
+    assert f"{count} records read and verified, 0 problems" in checks.inner_text()
+    assert f"{len(judged)} claims judged anew" in checks.inner_text()
