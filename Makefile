@@ -5,35 +5,38 @@ SHELL := bash
 .PHONY: book test test-gpu test-chapters test-compat browser serve lab clean
 BIN := .venv/bin
 READY := .venv/.ready
+writable = [ -w . ] || { echo "this folder cannot be written to: copy the checkout to one that can" >&2; exit 1; }
 
 # A failed build is forgotten, since the next one would not repeat the warnings of pages that did not change.
 book: $(READY)
-	@$(BIN)/jupyter-book build . -W --keep-going || { rm -rf _build/.doctrees; exit 1; }
+	@$(writable)
+	@"$(BIN)"/jupyter-book build . -W --keep-going || { rm -rf _build/.doctrees; exit 1; }
 	@echo "Open file://$(CURDIR)/_build/html/index.html"
 
 test: export OMP_NUM_THREADS = 1
 test: $(READY) browser
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile
+	@$(writable)
+	"$(BIN)"/ruff check .
+	"$(BIN)"/ruff format --check .
+	"$(BIN)"/mypy
+	"$(BIN)"/lint-imports
+	"$(BIN)"/pytest -n 2 --dist loadfile
 
 test-gpu: $(READY)
-	$(BIN)/pytest -m gpu
+	"$(BIN)"/pytest -m gpu
 
 test-chapters: export OMP_NUM_THREADS = 1
 test-chapters: $(READY)
-	$(BIN)/pytest -m chapters -n 2 tests/test_chapters.py
+	"$(BIN)"/pytest -m chapters -n 2 tests/test_chapters.py
 
 test-compat: $(READY)
-	$(BIN)/python tests/compat.py
+	"$(BIN)"/python tests/compat.py
 
 serve: book
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+	"$(BIN)"/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 lab: $(READY)
-	$(BIN)/jupyter-lab book/index.ipynb
+	"$(BIN)"/jupyter-lab book/index.ipynb
 
 clean:
 	rm -rf _build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
@@ -43,14 +46,15 @@ clean:
 debian = { [ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -q && apt-get install -qy --no-install-recommends $(1); } > /dev/null
 find-python = for p in python3 python3.13 python3.12 python3.11; do "$$p" -c 'import ensurepip, sys; assert (3, 11) <= sys.version_info < (3, 14)' 2> /dev/null && echo "$$p" && break; done
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml setup.py
+	@$(writable)
 	@command -v git > /dev/null || $(call debian,git) || { echo "git is missing: install it" >&2; exit 1; }
 	@[ -n "$$($(find-python))" ] || $(call debian,python3 python3-venv) || true
 	@[ -n "$$($(find-python))" ] || { echo "Python 3.11 to 3.13 with venv is missing: install it (on Debian: apt install python3-venv)" >&2; exit 1; }
-	@$(BIN)/python -c "" 2> /dev/null || "$$($(find-python))" -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@"$(BIN)"/python -c "" 2> /dev/null || "$$($(find-python))" -m venv --clear .venv
+	"$(BIN)"/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 browser: $(READY)
-	@PYTHONPATH=tests $(BIN)/python -c 'import browser, sys; sys.exit(browser.find_chrome() is None)' || $(call debian,chromium) \
-	|| $(BIN)/playwright install chromium || { echo "no browser: install Chromium, or name one in CHROME" >&2; exit 1; }
+	@PYTHONPATH=tests "$(BIN)"/python -c 'import browser, sys; sys.exit(browser.find_chrome() is None)' || $(call debian,chromium) \
+	|| "$(BIN)"/playwright install chromium || { echo "no browser: install Chromium, or name one in CHROME" >&2; exit 1; }

@@ -17,7 +17,7 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from bnlib import data, records, train
-from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainConfig
 from bnlib.explore import view_of
 from bnlib.figures.style import RED, SERIES, Axis, Series, figure, place
 from bnlib.studies import DEPTHS, LADDER
@@ -140,10 +140,13 @@ class Bench:
         result = train.train(run, self.dataset, [look], self.device)
         self._draw(lines, losses, result.measured, result.status != "completed")
         self.progress.value = self.progress.max
-        path = self._record(run, result, began)
-        self._say(
-            f"{which}, on {images}{self.why}: {_end(result)} The record: <code>{html.escape(str(path))}</code>, apart from the book's."
-        )
+        try:
+            kept = f"The record: <code>{html.escape(str(self._record(run, result, began)))}</code>, apart from the book's."
+        except records.RecordError as error:
+            kept = (
+                f'<span style="color: {RED}">No record is kept: {html.escape(str(error))}.</span> Another folder: TrainYourOwn(folder=…).'
+            )
+        self._say(f"{which}, on {images}{self.why}: {_end(result)} {kept}")
 
     def _lines(self, series: Series, name: str) -> Sequence[go.Scatter]:
         """The empty curves of a new run: loss, accuracy on the test and on the training images, divergence. Those before turn faint."""
@@ -183,13 +186,16 @@ class Bench:
 
 
 def _controls(start: dict[str, Any]) -> dict[str, ipywidgets.ValueWidget]:
-    """An input for each setting, by its name."""
-    options = {
+    """An input for each setting, by its name. Raises ConfigError on a start that is no stop."""
+    options: dict[str, tuple[str, list[tuple[str, Any]]]] = {
         "depth": ("depth", [(str(depth), depth) for depth in DEPTHS]),
         "lr": ("learning rate", [(f"{rate:g}", rate) for rate in LADDER]),
         "norm": ("normaliser", [(series.label, norm) for norm, series in SERIES.items()]),
         "seed": ("seed", [(str(seed), seed) for seed in range(10)]),
     }
+    for name, (text, stops) in options.items():
+        if start[name] not in [value for _, value in stops]:
+            raise ConfigError(f"there is no {text} {start[name]}; there are {', '.join(str(value) for _, value in stops)}")
     look = {"style": {"description_width": "initial"}}
     kinds = {name: ipywidgets.Dropdown if name == "norm" else ipywidgets.SelectionSlider for name in options}
     return {name: kinds[name](options=stops, value=start[name], description=text, **look) for name, (text, stops) in options.items()}

@@ -263,7 +263,9 @@ def _missing(held: Sequence[Record], where: dict[str, Any]) -> str:
     near = {", ".join(f"{key}={flat.get(key)}" for key in where if key != "study"): None for flat in sorted(had, key=distance)}
     nearest = f" The nearest: {'; '.join(list(near)[:3])}." if near else ""
     only = "".join(f" --only {key}={value}" for key, value in where.items() if key != "study")
-    return f"no record of study {study} with {asked}.{nearest} To make it: bnlib sweep {study}{only}"
+    start = ", ".join(f"{key}={value!r}" for key, value in where.items() if key in ("depth", "lr", "norm"))
+    own = f" To train a small one in a notebook: live.TrainYourOwn({start})" if start else ""
+    return f"no record of study {study} with {asked}.{nearest} To make it: bnlib sweep {study}{only}{own}"
 
 
 def verify(root: Path) -> list[str]:

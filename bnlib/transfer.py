@@ -58,7 +58,7 @@ def _checked(path: Path, root: Path) -> tuple[bytes, Path]:
     """The content of a file that `export` wrote, and its place below `root`."""
     if path.suffix == ".json":
         record = records.load(path)
-        return record.to_bytes(), records.path_of(record.config, root)
+        return path.read_bytes(), records.path_of(record.config, root)  # as it was written: a field that came since changes no record
     if path.suffix != ".ckpt":
         raise RecordError(f"{path}: neither a record nor a run in progress")
     run = RunConfig.from_dict(checkpoints.read(path)["state"]["run"])

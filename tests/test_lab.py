@@ -1,6 +1,7 @@
 """A chapter opened in JupyterLab: its cells run, its sliders recompute."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -10,17 +11,21 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
+import psutil  # which ipykernel brings
 import pytest
 from browser import Watched
 from chapters import ROOT, explorers
+from playwright.sync_api import Page
+
+from bnlib.explore import Explorer
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[str]:
-    """The address of a JupyterLab over a copy of a chapter, with no settings but its own."""
+    """The address of a JupyterLab over a copy of two chapters, with no settings but its own."""
     (tmp_path / "book").mkdir()
-    shutil.copy(ROOT / "book" / "setting.ipynb", tmp_path / "book")
+    for name in ("setting", "learning-rates"):
+        shutil.copy(ROOT / "book" / f"{name}.ipynb", tmp_path / "book")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,28 +63,76 @@ def wait_for(url: str, server: subprocess.Popen, log: Path) -> str:
     raise AssertionError(log.read_text())
 
 
-def test_a_chapter_runs_and_its_sliders_recompute(lab: str, open_page: Callable[..., Watched]):
-    page = open_page(f"{lab}lab/tree/book/setting.ipynb", allow=lab, viewport={"width": 1280, "height": 900}).page
+def menu(page: Page, *path: str) -> None:
+    for name in path:
+        page.get_by_role("menuitem", name=name, exact=True).click()
+
+
+def opened(lab: str, chapter: str, open_page: Callable[..., Watched]) -> Page:
+    """A chapter, with a kernel that waits, and then all its cells on their way."""
+    page = open_page(f"{lab}lab/tree/book/{chapter}.ipynb", allow=lab, viewport={"width": 1280, "height": 900}).page
     page.get_by_text("(ipykernel) | Idle").wait_for(timeout=120_000)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    menu(page, "Run", "Run All Cells")
+    page.locator(".jp-Notebook .js-plotly-plot").first.wait_for(timeout=180_000)
+    return page
+
+
+def expected(figure: Explorer, **state: float) -> list[float]:
+    return [y for trace in figure.figure(**state).data for y in trace.y]
+
+
+def wait_drawn(page: Page, heights: list[float]) -> None:
+    """Wait until the first figure shows these heights."""
+    page.wait_for_function(
+        """ys => {
+            const shown = document.querySelector('.js-plotly-plot').data.flatMap(t => [...t.y]);
+            return shown.length === ys.length && shown.every((y, i) => Math.abs(y - ys[i]) < 1e-6);
+        }""",
+        arg=heights,
+    )
+
+
+def complaints(page: Page) -> list[str]:
+    """What cells wrote to stderr, and their errors."""
+    kinds = ("application/vnd.jupyter.stderr", "application/vnd.jupyter.error")
+    return [text for kind in kinds for text in page.locator(f".jp-Notebook .jp-RenderedText[data-mime-type='{kind}']").all_inner_texts()]
+
+
+def test_a_chapter_runs_and_its_sliders_recompute(lab: str, open_page: Callable[..., Watched]):
+    page = opened(lab, "setting", open_page)
     figure = next(iter(explorers("book/setting").values()))
-    plot, slider = page.locator(".jp-Notebook .js-plotly-plot").first, page.locator(".jp-Notebook .noUi-handle").first
-    plot.wait_for(timeout=180_000)
-
-    def drawn() -> list[float]:
-        return plot.evaluate("plot => plot.data.flatMap(trace => [...trace.y])")
-
-    def expected(**state: float) -> list[float]:
-        return [y for trace in figure.figure(**state).data for y in trace.y]
-
-    np.testing.assert_allclose(drawn(), expected(), rtol=1e-6)
+    mean = figure.controls[0]
+    wait_drawn(page, expected(figure))
+    slider = page.locator(".jp-Notebook .noUi-handle").first
     slider.focus()
     slider.press("ArrowRight")
-    after = expected(mean=figure.controls[0].values[figure.controls[0].start + 1])
-    page.wait_for_function(
-        "ys => document.querySelector('.js-plotly-plot').data.flatMap(t => [...t.y]).every((y, i) => Math.abs(y - ys[i]) < 1e-6)",
-        arg=after,
-    )
-    np.testing.assert_allclose(drawn(), after, rtol=1e-6)
-    assert page.locator(".jp-Notebook .jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    wait_drawn(page, expected(figure, mean=mean.values[mean.start + 1]))
+    for move in range(20):  # in a second: those that the kernel has no time for are left out, the last never
+        slider.press("ArrowLeft" if move % 2 == 0 else "ArrowRight", delay=50)
+    slider.press("Home")
+    wait_drawn(page, expected(figure, mean=mean.values[0]))
+    assert complaints(page) == []
+
+
+def test_a_kernel_that_is_restarted_or_dies_while_it_trains_leaves_no_mess(lab: str, open_page: Callable[..., Watched], tmp_path: Path):
+    page = opened(lab, "learning-rates", open_page)
+
+    def begin_to_train() -> None:
+        page.get_by_role("button", name="Train", exact=True).wait_for(timeout=120_000)
+        page.get_by_text("(ipykernel) | Idle").wait_for(timeout=120_000)
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.get_by_text(re.compile(r"synthetic images .*: update \d+ of ")).wait_for(timeout=60_000)
+
+    begin_to_train()
+    menu(page, "Kernel", "Restart Kernel and Run All Cells…")
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    page.get_by_text(re.compile("update .* of ")).wait_for(state="detached", timeout=60_000)
+    begin_to_train()
+    for process in psutil.Process().children(recursive=True):
+        if "ipykernel_launcher" in process.cmdline():
+            process.kill()
+    page.get_by_text("Kernel Restarting").wait_for(timeout=60_000)  # JupyterLab says that it died, and starts another
+    page.get_by_role("button", name="Ok", exact=True).click()
+    page.get_by_text("(ipykernel) | Idle").wait_for(timeout=120_000)
+    assert complaints(page) == []
+    assert {path.name for path in (tmp_path / "book").iterdir()} <= {"setting.ipynb", "learning-rates.ipynb", ".ipynb_checkpoints"}

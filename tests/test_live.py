@@ -13,6 +13,7 @@ from jupyter_client.manager import start_new_kernel
 
 from bnlib import data, live, nets, records, train
 from bnlib.claims import recorded
+from bnlib.config import ConfigError
 
 ROOT = Path(__file__).parent.parent
 SMALL = replace(data.synthetic(40, 20), variant="synthetic")
@@ -121,7 +122,11 @@ def test_errors_are_shown(bench: live.Bench, tmp_path: Path, monkeypatch: pytest
         patch.setattr(nets, "build", fail)
         assert "RuntimeError: out of &lt;memory&gt; here</span>" in press(bench)
     (tmp_path / "runs").write_text("in the way")
-    assert "RecordError: cannot write runs/own/" in press(bench)
+    said = press(bench)
+    assert "</b> of the test images right" in said, "what it came to is not lost"
+    assert "No record is kept: cannot write runs/own/" in said
+    with pytest.raises(ConfigError, match="there is no depth 21; there are 8, 14, 20"):
+        live.Bench(depth=21)
 
 
 def test_without_cifar_10_it_says_so(bench: live.Bench, monkeypatch: pytest.MonkeyPatch):

@@ -62,6 +62,16 @@ def test_there_and_back(root: Path, folder: Path, there: Path):
     assert transfer.export(root, folder) == transfer.Moved(there=3)
 
 
+def test_a_record_that_is_older_than_a_field_comes_as_it_was_written(folder: Path, there: Path):
+    results = Path(__file__).parents[1] / "results"
+    old = next(path for path in results.glob("*/*.json") if records.load(path).to_bytes() != path.read_bytes())
+    (folder / old.parent.name).mkdir()
+    (folder / old.parent.name / old.name).write_bytes(old.read_bytes())
+    assert transfer.take_in(folder, there).problems == []
+    assert (there / old.parent.name / old.name).read_bytes() == old.read_bytes()
+    assert transfer.take_in(folder, there) == transfer.Moved(there=4)
+
+
 def test_what_fails_is_named_and_the_rest_is_taken(folder: Path, there: Path):
     record, saved = folder / "toy" / f"{toy(0).run_id}.json", next(folder.rglob("*.ckpt"))
     record.write_text(record.read_text().replace('"schema": 1', '"schema": 0'))
