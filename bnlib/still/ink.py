@@ -20,36 +20,42 @@ def contrast(one: np.ndarray, two: np.ndarray) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def seen(colour: Any, ratio: float) -> Any:
+def seen(colour: Any, ratio: float, opacity: float = 1) -> Any:
     """The colour, mixed with as much of the page's text colour as it needs on both grounds. INK stays, and what is not #rrggbb."""
     if colour == INK or not re.fullmatch("#[0-9a-fA-F]{6}", str(colour)):
         return colour
     for share in range(100, 0, -5):
-        mixed = [(share * rgb(colour) + (100 - share) * rgb(ink)) / 100 for ink, _ in THEMES]
-        if all(contrast(one, rgb(ground)) >= ratio for one, (_, ground) in zip(mixed, THEMES, strict=True)):
+        contrasts = []
+        for ink, ground in THEMES:
+            mixed = (share * rgb(colour) + (100 - share) * rgb(ink)) / 100
+            contrasts.append(contrast(opacity * mixed + (1 - opacity) * rgb(ground), rgb(ground)))
+        if min(contrasts) >= ratio:
             return colour if share == 100 else f"color-mix(in srgb,{colour} {share}%,currentColor)"
     return "currentColor"
 
 
 def fit(trace: dict[str, Any]) -> dict[str, Any]:
     """The trace with its colours seen, where it is not meant to be faint."""
-    if trace["opacity"] < FAINT:
+    opacity = trace["opacity"]
+    if opacity < FAINT:
         return trace
-    fitted = trace | {"colour": seen(trace["colour"], LINE)}
+    fitted = trace | {"colour": seen(trace["colour"], LINE, opacity)}
     for name in ("line", "marker", "error_x", "error_y"):
-        if name in trace:
-            fitted[name] = _fit(trace[name])
-            if "line" in trace[name]:
-                fitted[name]["line"] = _fit(trace[name]["line"])
+        part = trace.get(name, {})
+        share = opacity * part.get("opacity", 1)
+        if part and share >= FAINT:
+            fitted[name] = _fit(part, share)
+            if "line" in part:
+                fitted[name]["line"] = _fit(part["line"], share)
     return fitted
 
 
-def _fit(part: dict[str, Any]) -> dict[str, Any]:
+def _fit(part: dict[str, Any], opacity: float) -> dict[str, Any]:
     given = part.get("color")
     if isinstance(given, str):
-        return part | {"color": seen(given, LINE)}
+        return part | {"color": seen(given, LINE, opacity)}
     if isinstance(given, list) and all(isinstance(one, str) for one in given):
-        return part | {"color": [seen(one, LINE) for one in given]}
+        return part | {"color": [seen(one, LINE, opacity) for one in given]}
     return dict(part)
 
 

@@ -57,7 +57,10 @@
     for (const trace of data) {
       const opacity = trace.opacity ?? 1;
       if (opacity < FAINT || heated.has(panel(trace, "xaxis", "yaxis"))) continue;
-      for (const part of [trace.line, trace.marker, trace.marker?.line, trace.error_x, trace.error_y]) fit(part, 3, opacity);
+      const { marker, line, error_x, error_y } = trace, own = marker?.opacity ?? (Array.isArray(marker?.size) ? 0.7 : 1); // plotly's
+      const share = typeof own === "number" ? opacity * own : 1;
+      for (const part of [line, error_x, error_y]) fit(part, 3, opacity);
+      if (share >= FAINT) for (const part of [marker, marker?.line]) fit(part, 3, share);
       fit(trace.textfont, 4.5);
     }
     for (const note of layout.annotations ?? []) if (!note.bgcolor && !heated.has(panel(note, "xref", "yref"))) fit(note.font, 4.5);

@@ -176,7 +176,9 @@ def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     if 'class="bnx"' in (body or ""):
         app.add_css_file("explore.css")
         for script in SCRIPTS:
-            app.add_js_file(script, loading_method="defer")
+            app.add_js_file(script, loading_method="defer", priority=400)  # before MathJax, which takes longer
+    if 'class="math ' not in (body or ""):
+        context["script_files"][:] = [file for file in context["script_files"] if app.config.mathjax_path not in str(file.filename)]
 
     def of_thebe(file: Any) -> bool:  # declares the same constant twice, an error on every page, to load its script from elsewhere
         return "sphinx-thebe" in str(file.filename) or "THEBE_JS_URL" in str(file.attributes.get("body"))
