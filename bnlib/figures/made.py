@@ -9,14 +9,14 @@ _COLUMNS = ("planned", "completed", "diverged", "missing")
 
 
 def studies_table(root: Path) -> str:
-    """A row for each study: its runs, the hours they took, and the command that does what is missing."""
+    """A row for each study: its runs, and the hours they took."""
     rows, hours = [], 0.0
     for study in STUDIES.values():
         row = report.of_study(study, root)
         hours += row["hours"]
         counts = " | ".join(str(row[column]) for column in _COLUMNS)
-        rows.append(f"| {study.name} | {study.about} | {counts} | {row['hours']:.2f} | `bnlib sweep {study.name}` |")
-    head = f"| study | what | {' | '.join(_COLUMNS)} | hours | made by |\n|{'---|' * 8}"
+        rows.append(f"| {study.name} | {study.about} | {counts} | {row['hours']:.2f} |")
+    head = f"| study | what | {' | '.join(_COLUMNS)} | hours |\n|{'---|' * 7}"
     return "\n".join(
         [head, *rows, "", f"*In all {hours:.1f} hours, of one processor core or one GPU each. What has no runs waits to be measured.*"]
     )
