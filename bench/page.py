@@ -120,7 +120,7 @@ def main() -> None:
                 print(f"| {' | '.join(cells)} |", flush=True)
         browser.close()
     load = (
-        f" Waiting for the machine at the end: {os.getloadavg()[0]:.1f} processes on average over a minute."
+        f" Load of the machine at the end: {os.getloadavg()[0]:.1f} processes on average over a minute."
         if hasattr(os, "getloadavg")
         else ""
     )
