@@ -9,6 +9,8 @@ Whole page: every file that it loads, not compressed. Prints the section of benc
 """
 
 import argparse
+import math
+import os
 import re
 import statistics
 import sys
@@ -19,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from browser import launch
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from bnlib import provenance
 
@@ -35,26 +37,40 @@ WATCH = """
   };
   requestAnimationFrame(look);
 """
-MOVES = """async ([name, count]) => {
-  const block = document.getElementById(name), inputs = [...block.querySelectorAll("[data-keys]")], times = [];
-  const frame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
-  for (let i = 0; i < count; i++) {
-    const input = inputs[i % inputs.length], stops = JSON.parse(input.dataset.keys).length;
-    const stop = (Math.floor(i / inputs.length) + 1 + Number(input.dataset.start)) % stops;
-    await frame();
-    const start = performance.now();
-    if (input.type === "checkbox") input.checked = stop === 1;
-    else if (input.type === "range") input.value = stop;
-    else input.selectedIndex = stop;
-    input.dispatchEvent(new Event("input", { bubbles: true }));
-    block.getBoundingClientRect();
-    times.push(performance.now() - start);
-  }
-  return times;
+MOVE = """([name, i]) => {
+  const block = document.getElementById(name), inputs = [...block.querySelectorAll("[data-keys]")];
+  const input = inputs[i % inputs.length], stops = JSON.parse(input.dataset.keys).length;
+  const stop = (Math.floor(i / inputs.length) + 1 + Number(input.dataset.start)) % stops;
+  const start = performance.now();
+  if (input.type === "checkbox") input.checked = stop === 1;
+  else if (input.type === "range") input.value = stop;
+  else input.selectedIndex = stop;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  block.getBoundingClientRect();
+  return performance.now() - start;
 }"""
 
 
-def figure(browser: Browser, page: Path, name: str, moves: int) -> dict[str, Any]:
+def processor(pid: int) -> float:
+    """Milliseconds of processor time of a process's main thread so far; NaN where the system does not tell."""
+    told = Path(f"/proc/{pid}/schedstat")
+    return int(told.read_text().split()[0]) / 1e6 if told.exists() else math.nan
+
+
+def moves(browser: Browser, page: Page, name: str, count: int) -> tuple[list[float], list[float]]:
+    """Milliseconds by the clock and of processor time that each of `count` moves takes."""
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    renderers = [one["id"] for one in processes if one["type"] == "renderer"]
+    clock, busy = [], []
+    for i in range(count):
+        page.wait_for_timeout(40)  # until the last one is on the screen
+        before = [processor(pid) for pid in renderers]
+        clock.append(page.evaluate(MOVE, [name, i]))
+        busy.append(max(processor(pid) - start for pid, start in zip(renderers, before, strict=True)))
+    return clock, busy
+
+
+def figure(browser: Browser, page: Path, name: str, count: int) -> dict[str, Any]:
     """Milliseconds to the still and to the live figure, and of each move; the bytes of all files loaded."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
     opened, loaded = context.new_page(), set[Path]()
@@ -63,7 +79,8 @@ def figure(browser: Browser, page: Path, name: str, moves: int) -> dict[str, Any
     opened.goto(f"{page.as_uri()}#{name}")
     opened.wait_for_function("name => window.firsts[name]?.live", arg=name)
     opened.wait_for_timeout(500)
-    found = opened.evaluate("name => window.firsts[name]", name) | {"moves": opened.evaluate(MOVES, [name, moves])}
+    clock, busy = moves(browser, opened, name, count)
+    found = opened.evaluate("name => window.firsts[name]", name) | {"clock": clock, "busy": busy}
     context.close()
     return found | {"bytes": sum(path.stat().st_size for path in loaded)}
 
@@ -85,9 +102,9 @@ def main() -> None:
         print(
             f"no network, nothing cached; {args.moves} moves a figure. Wanted: still 1 s, live 2 s, a move 16 ms (median) and 33 ms (95th"
         )
-        print("percentile), own data 400 kB.\n")
-        print("| page | figure | still, s | live, s | move, median, ms | move, 95th, ms | page's own data, kB | whole page, MB |")
-        print("|---|---|---|---|---|---|---|---|", flush=True)
+        print("percentile), own data 400 kB. Moves in ms; processor: of the page's thread, the driver's 1 to 2 ms included.\n")
+        print("| page | figure | still, s | live, s | move: clock, median | 95th | processor, median | 95th | own data, kB | whole, MB |")
+        print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
         for page in sorted((args.html.resolve() / "book").glob("*.html")):
             content = page.read_text(encoding="utf-8")
             blocks = re.findall(r'<figure class="bnx" id="([^"]*)".*?</figure>', content, flags=re.DOTALL)
@@ -97,12 +114,18 @@ def main() -> None:
             for name in blocks:
                 found = figure(browser, page, name, args.moves)
                 cells = [page.stem, name, f"{found['still'] / 1e3:.2f}", f"{found['live'] / 1e3:.2f}"]
-                cells += [f"{statistics.median(found['moves']):.1f}", f"{statistics.quantiles(found['moves'], n=20)[-1]:.1f}"]
+                for times in (found["clock"], found["busy"]):
+                    cells += [f"{statistics.median(times):.1f}", f"{statistics.quantiles(times, n=20)[-1]:.1f}"]
                 cells += [f"{own / 1e3:.0f}", f"{found['bytes'] / 1e6:.1f}"]
                 print(f"| {' | '.join(cells)} |", flush=True)
         browser.close()
+    load = (
+        f" Load of the machine at the end: {os.getloadavg()[0]:.1f} processes on average over a minute."
+        if hasattr(os, "getloadavg")
+        else ""
+    )
     options = " ".join(sys.argv[1:])
-    print(f"\nMade by `python bench/page.py{' ' + options if options else ''}`.")
+    print(f"\nMade by `python bench/page.py{' ' + options if options else ''}`.{load}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,12 @@
       }
       return found.get(key);
     };
-    return Object.assign((opacity) => `rgba(${ink},${opacity})`, { font, seen });
+    const lists = new WeakMap(); // one list for one list: to Plotly.react, a new list is new data
+    const all = (list, ratio, opacity) => {
+      if (!lists.has(list)) lists.set(list, list.map((one) => seen(one, ratio, opacity)));
+      return lists.get(list);
+    };
+    return Object.assign((opacity) => `rgba(${ink},${opacity})`, { font, seen, all });
   };
 
   const readTheme = (block) => {
@@ -52,7 +57,7 @@
     const heated = new Set(data.filter(({ type }) => type === "heatmap").map((trace) => panel(trace, "xaxis", "yaxis")));
     const fit = (part, ratio, opacity = 1) => {
       if (typeof part?.color === "string") part.color = theme.seen(part.color, ratio, opacity);
-      else if (typeof part?.color?.[0] === "string") part.color = part.color.map((one) => theme.seen(one, ratio, opacity));
+      else if (typeof part?.color?.[0] === "string") part.color = theme.all(part.color, ratio, opacity);
     };
     for (const trace of data) {
       const opacity = trace.opacity ?? 1;

@@ -31,11 +31,11 @@
     return JSON.parse(json, (_, value) => value?.floats ? list(value.floats) : value);
   };
 
-  // A copy with the text colour filled in. Lists of numbers are not copied: to Plotly.react, a new list is new data.
+  // A copy with the text colour filled in. Lists of numbers or words are not copied: to Plotly.react, a new list is new data.
   const copy = (value, ink) => {
     if (value === INK) return ink;
     const list = Array.isArray(value);
-    if (list && (typeof value[0] === "number" || Array.isArray(value[0]))) return value;
+    if (list && (typeof value[0] !== "object" || Array.isArray(value[0])) && !value.includes(INK)) return value;
     if (list) return value.map((item) => copy(item, ink));
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, copy(item, ink)]));
