@@ -3,10 +3,11 @@
 from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
+from bnlib.studies.since import SINCE
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
 
-STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING)}
+STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *SINCE)}
 
 
 def get(name: str) -> Study:
