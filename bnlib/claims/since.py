@@ -66,7 +66,7 @@ def skips_tame_gradients(trunk: Sequence[Record]) -> Verdict:
     )
 
 
-def share(record: Record) -> Float[np.ndarray, " stage"]:
+def branch_share(record: Record) -> Float[np.ndarray, " stage"]:
     """Of the root mean square of branch plus shortcut, the part that is the branch's, in the last block of each stage."""
     return np.array([part[-1] for part in stages(record.array("branch") / record.array("sum"))])
 
@@ -84,7 +84,7 @@ def trunk_grows_as_root(trunk: Sequence[Record]) -> Verdict:
     if len(batch) < SEEDS:
         return pending(claim, len(batch))
     powers = np.array([[exponent(part) for part in stages(r.array("rms"))] for r in batch])
-    with_bn, without = (np.array([share(r) for r in group]) for group in (batch, none))
+    with_bn, without = (np.array([branch_share(r) for r in group]) for group in (batch, none))
     shown = " / ".join(spread(column, ".2f") for column in powers.T)
     return Verdict(
         claim,
@@ -170,7 +170,7 @@ def _stability(record: Record) -> Float[np.ndarray, " multiple"]:
     return np.array(record.array("multiple") * record.array("end") / float(record.measured["start"]))
 
 
-def gap(record: Record) -> Float[np.ndarray, " factor"]:
+def scaling_gap(record: Record) -> Float[np.ndarray, " factor"]:
     """The largest relative difference that each factor but 1 makes to the losses; infinite where they are not finite."""
     found = record.array("gap")[record.array("factor") != 1]
     return np.where(np.isnan(found), np.inf, found)
@@ -186,7 +186,7 @@ def size_has_no_say(rescaling: Sequence[Record]) -> Verdict:
     batch, none = together(*(held(rescaling, norm=norm) for norm in ("batch", "none")))
     if len(batch) < SEEDS:
         return pending(claim, len(batch))
-    same, other = np.array([gap(r).max() for r in batch]), np.array([gap(r).min() for r in none])
+    same, other = np.array([scaling_gap(r).max() for r in batch]), np.array([scaling_gap(r).min() for r in none])
     return Verdict(
         claim,
         decide(same < 1e-9, other > 0.1),

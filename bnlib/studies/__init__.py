@@ -3,7 +3,7 @@
 from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
-from bnlib.studies.since import SINCE
+from bnlib.studies.since import BATCHES, EFFECTIVE, NARROW, SINCE, TRUNKS, WIDTHS
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
 
@@ -18,15 +18,20 @@ def get(name: str) -> Study:
 
 
 __all__ = [
+    "BATCHES",
     "DEPTHS",
     "DESCENDED",
     "EDGE",
+    "EFFECTIVE",
     "FACTORS",
     "FIG1",
     "LADDER",
+    "NARROW",
     "NORMAL",
     "RATES",
     "STUDIES",
+    "TRUNKS",
+    "WIDTHS",
     "Measure",
     "Study",
     "get",
