@@ -173,6 +173,7 @@ class LinearConfig(Section):
     restandardise: bool = _help("centre and scale the activations after each factor, as BN does", False)
     batch: int = _help("samples sent through it, where a batch is", 256)
     steps: int = _help("steps of gradient descent on it, where it is trained", 1000)
+    relu: bool = _help("a ReLU after each factor, which makes it a fully connected network", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

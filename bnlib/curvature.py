@@ -1,31 +1,35 @@
 """Sharpness: the largest eigenvalue of the Hessian of the training loss, by Lanczos on Hessian-vector products."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bnlib.nets import ResNet
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels
 
 
 class Hessian:
-    """The Hessian of the mean cross-entropy of x, y with respect to all parameters, as an operator; in training mode.
+    """The Hessian of the mean cross-entropy of x, y (or another `loss`) with respect to all parameters, as an operator; in training mode.
 
     So with BN the statistics of the mini-batch are differentiated too: in evaluation mode the sharpness is another. `net` is left as
     it was.
     """
 
-    def __init__(self, net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tensor, " batch"]) -> None:
+    def __init__(
+        self, net: nn.Module, x: Float[Tensor, "batch 3 height width"], y: Int[Tensor, " batch"], loss: Loss = F.cross_entropy
+    ) -> None:
         if not net.training:
             raise ValueError("the net is in evaluation mode, where BN ignores the mini-batch; call net.train() first")
         weights: dict[str, Tensor] = dict(net.named_parameters())
         buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
         self.weights = list(weights.values())
-        loss = F.cross_entropy(functional_call(net, (weights, buffers), (x,)), y)
-        self.gradient = torch.autograd.grad(loss, self.weights, create_graph=True)
+        value = loss(functional_call(net, (weights, buffers), (x,)), y)
+        self.gradient = torch.autograd.grad(value, self.weights, create_graph=True)
         self.size = sum(weight.numel() for weight in self.weights)
 
     def __matmul__(self, vector: Float[np.ndarray, " parameter"]) -> Float[np.ndarray, " parameter"]:
@@ -37,13 +41,18 @@ class Hessian:
 
 
 def sharpness(
-    net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tensor, " batch"], tolerance: float = 1e-3, most: int = 100
+    net: nn.Module,
+    x: Float[Tensor, "batch 3 height width"],
+    y: Int[Tensor, " batch"],
+    tolerance: float = 1e-3,
+    most: int = 100,
+    loss: Loss = F.cross_entropy,
 ) -> float:
     """The largest eigenvalue (not magnitude) of the Hessian, relative error about `tolerance`; NaN where the loss is not finite.
 
     At most `most` restarts of Lanczos; raises ValueError where they do not suffice.
     """
-    hessian = Hessian(net, x, y)
+    hessian = Hessian(net, x, y, loss)
     if not all(bool(part.isfinite().all()) for part in hessian.gradient):
         return float("nan")
     start = np.random.default_rng(0).standard_normal(hessian.size)

@@ -13,7 +13,25 @@ from typing import Any
 import torch
 
 # The modules whose text decides a measured number.
-_NUMBERS = ("config", "data", "files", "nets", "probes", "matrices", "linear", "device", "train", "lines", "noise", "relative")
+_NUMBERS = (
+    "config",
+    "data",
+    "files",
+    "nets",
+    "probes",
+    "matrices",
+    "linear",
+    "device",
+    "train",
+    "lines",
+    "noise",
+    "curvature",
+    "mlp",
+    "trunk",
+    "catapult",
+    "rescale",
+    "relative",
+)
 
 
 @cache

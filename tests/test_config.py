@@ -73,7 +73,7 @@ def test_defaults_never_change():
         "DataConfig": {"source": "cifar10", "train_size": 50_000, "test_size": 10_000},
         "ProbeConfig": {"batch": 128, "full": True, "powerlaw": False},
         "ProductConfig": {"M": 1, "N": 1000},
-        "LinearConfig": {"restandardise": False, "batch": 256, "steps": 1000},
+        "LinearConfig": {"restandardise": False, "batch": 256, "steps": 1000, "relu": False},
         "TrainConfig": {
             "lr": 0.1,
             "epochs": 165,

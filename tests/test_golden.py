@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib import curvature, data, linear, lines, matrices, nets, noise, probes, records, relative, train
+from bnlib import catapult, curvature, data, linear, lines, matrices, mlp, nets, noise, probes, records, relative, rescale, train, trunk
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -54,8 +54,22 @@ def training() -> dict[str, list[float]]:
     return out
 
 
+def since() -> dict[str, list[float]]:
+    """A random network, a trunk, a catapult, a scaled network."""
+    images = data.synthetic(64, 8)
+    x, y = data.batch(images, 0, 8)
+    seen = mlp.random_network(4, 8, 6, 1, norm=True, relu=True)
+    out = {"mlp": [*seen.ln_gradient.tolist(), *seen.rank.tolist()]}
+    for block in ("residual", "plain"):
+        measured = trunk.measure(nets.build(ModelConfig(depth=14, block=block), 1), x, y)  # type: ignore[arg-type]
+        out[f"trunk {block}"] = [value for values in measured.values() for value in values]
+    out["catapult"] = catapult.descend(catapult.TwoLayers(32, 0), x, y, 0.05, 5, catapult.squared_error)
+    out["trajectory"] = rescale.trajectory(ModelConfig(depth=8), 1, x, y, 0.1, 2.0, 3).tolist()
+    return out
+
+
 def now() -> dict[str, dict[str, list[float]]]:
-    return {"networks": networks(), "products": products(), "training": training()}
+    return {"networks": networks(), "products": products(), "training": training(), "since": since()}
 
 
 def test_the_golden_numbers_reproduce():

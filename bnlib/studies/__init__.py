@@ -4,10 +4,11 @@ from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
 from bnlib.studies.causal import CAUSAL, CAUSAL_RATES, FIRST, RUNGS, rung
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
+from bnlib.studies.since import BATCHES, EFFECTIVE, NARROW, SINCE, TRUNKS, WIDTHS
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
 
-STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL)}
+STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL, *SINCE)}
 
 
 def get(name: str) -> Study:
@@ -18,18 +19,23 @@ def get(name: str) -> Study:
 
 
 __all__ = [
+    "BATCHES",
     "CAUSAL_RATES",
     "DEPTHS",
     "DESCENDED",
     "EDGE",
+    "EFFECTIVE",
     "FACTORS",
     "FIG1",
     "FIRST",
     "LADDER",
+    "NARROW",
     "NORMAL",
     "RATES",
     "RUNGS",
     "STUDIES",
+    "TRUNKS",
+    "WIDTHS",
     "Measure",
     "Study",
     "get",
