@@ -1,5 +1,6 @@
 """The claims about Fig 1: which runs they are judged by, and what becomes of them as runs come in, diverge or disagree."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,31 @@ def test_too_few_runs_are_indicative_at_most(verdict):
     text = verdict(small()).because
     assert text.startswith("ResNet-32, 10,000 training images, 40 epochs, 2 seeds a setting: ")
     assert text.endswith("; a verdict needs 3 seeds")
+
+
+@pytest.mark.parametrize(
+    ("large", "none", "word"),
+    [
+        ([0.5, 0.8, 0.9, 0.9], 0.8, "reproduced"),
+        ([0.5, 0.7, 0.9, 0.9], 0.8, "not reproduced"),
+        ([0.5, 0.6, 0.7, 0.7], 0.8, "not reproduced"),
+    ],
+)
+def test_how_fast_the_larger_rate_is(large: list[float], none: float, word: str):
+    def run(norm: str, lr: float, seed: int, accuracy: list[float]):
+        held = made("fig1", norm, lr, seed, 0.5, 4)
+        return dataclasses.replace(held, measured=held.measured | {"test_acc": accuracy})
+
+    runs = [r for seed in range(3) for r in (run("batch", 0.1, seed, large), run("none", 1e-4, seed, [0.5, 0.6, 0.7, none]))]
+    assert claims.larger_rate_is_faster(runs).word == word
+    assert claims.larger_rate_is_faster([]).word == "not yet measured"
+    diverged = [r for r in runs if claims.rate([r]) == 0.1] + [made("fig1", "none", 1e-4, seed, 0.8, 4, diverged=2) for seed in range(3)]
+    assert claims.larger_rate_is_faster(diverged).word == "not reproduced"
+
+
+def test_the_epochs_to_an_accuracy():
+    held = dataclasses.replace(run := made("fig1", "batch", 0.1, 0, 0.5, 3), measured=run.measured | {"test_acc": [0.5, 0.8, 0.7]})
+    assert [claims.epochs_to(held, accuracy) for accuracy in (40, 75, 81, np.nan)] == [1, 2, np.inf, np.inf]
 
 
 def test_the_numbers_are_said_with_their_direction():

@@ -1,7 +1,8 @@
 """Records in, verdicts out: what each claim of the paper came to. A verdict is computed, never typed.
 
 Every threshold was fixed, with its reason, before the committed records were measured, though not in ignorance: trial
-measurements of the same quantities came before, and those of the laboratory were chosen on other seeds.
+measurements of the same quantities came before, and those of the laboratory were chosen on other seeds. Where records were there
+first, the claim says so.
 """
 
 from bnlib.claims.divergence import (
@@ -23,6 +24,7 @@ from bnlib.claims.initialisation import (
     gradients_ignore_the_input,
     growth,
     growth_is_the_papers,
+    normalised_spread_is_the_papers,
     one_class_takes_all,
     slope,
 )
@@ -32,19 +34,26 @@ from bnlib.claims.learning import (
     arms,
     best,
     between_lies_between,
+    epochs_to,
     fig1,
     final,
     first_updates,
     gain,
     large_rate_wins,
+    larger_rate_is_faster,
     no_better_at_equal_rate,
     rate,
     recorded,
     small_rates_overfit,
 )
+from bnlib.claims.onset import best_step_is_the_papers, diverges_at_once, none_recovers, paper_rate_needs_bn
 from bnlib.claims.products import (
     best_loss,
+    density_blows_up,
+    exponent_at_origin,
     factors_cost_rate,
+    fig8_is_the_papers,
+    largest_grows_linearly,
     law_distance,
     law_holds,
     log_condition,
@@ -108,6 +117,7 @@ __all__ = [
     "beginning",
     "best",
     "best_loss",
+    "best_step_is_the_papers",
     "between_lies_between",
     "bn_keeps_rank",
     "branch_share",
@@ -115,13 +125,18 @@ __all__ = [
     "channels_have_low_rank",
     "closing",
     "decide",
+    "density_blows_up",
     "depth_costs_rate",
+    "diverges_at_once",
     "edges",
     "effective_rank",
+    "epochs_to",
     "explodes_at",
     "explosion",
+    "exponent_at_origin",
     "factors_cost_rate",
     "fig1",
+    "fig8_is_the_papers",
     "final",
     "first_updates",
     "gain",
@@ -136,6 +151,8 @@ __all__ = [
     "ignorance",
     "in_paper_setting",
     "large_rate_wins",
+    "larger_rate_is_faster",
+    "largest_grows_linearly",
     "last_bn_bears_larger_steps",
     "last_bn_captures_most",
     "last_bn_restores_cancellation",
@@ -144,10 +161,13 @@ __all__ = [
     "log_condition",
     "no_better",
     "no_better_at_equal_rate",
+    "none_recovers",
+    "normalised_spread_is_the_papers",
     "of_product",
     "one_class_takes_all",
     "other_normalisers_do_as_bn",
     "other_normalisers_gain",
+    "paper_rate_needs_bn",
     "pending",
     "per_further_layer",
     "per_seed",

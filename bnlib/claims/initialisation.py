@@ -115,3 +115,20 @@ def growth_is_the_papers(init: Sequence[Record]) -> Verdict:
         decide(np.full(len(ours), near)),
         f"ln σ grows by {spread(ours, '.3f')} a layer, the paper's by {theirs:.3f}, as digitised",
     )
+
+
+def normalised_spread_is_the_papers(init: Sequence[Record]) -> Verdict:
+    """Fig 5 in numbers. With BN ln sigma is the digitised one to 0.3 at each of the paper's nine convolutions, as mean over seeds.
+
+    0.3 is the middle of the paper's error bars, 0.2 to 0.4. Initialisation and shortcuts were chosen from 25 settings to match this
+    figure: agreement counts for less. The records were known when this was fixed.
+    """
+    drawn = paper("fig5")
+    layers, theirs = np.array(drawn["layers"][:-1]), np.array(drawn["ln_std_bn"][:-1])
+    ours = np.array([r.array("ln_std")[layers - 1] for r in in_paper_setting(init, "batch")])
+    gap = np.abs(ours.mean(0) - theirs).max()
+    return Verdict(
+        "With BN the spread rises within each stage and falls back where the next begins, as in the paper's Fig 5.",
+        decide(np.full(len(ours), gap < 0.3)),
+        f"the mean of ln σ over {len(ours)} seeds is at most {gap:.2f} from the paper's, as digitised, at nine convolutions",
+    )
