@@ -80,7 +80,7 @@ def growth(trunk: Sequence[Record], depth: int, stage: int, quantity: str) -> go
         before = np.concatenate([[1.0 if stage > 1 else 0.5], expected[:-1] ** 2])
         expected = 1 / np.sqrt(1 + before)
     theory(fig, k, expected, "random walk")
-    labels = [(n, float(expected[-1]), "thin: random walk", TEXT)]
+    labels = [(n, float(expected[-1]), "thin: theory", TEXT)]
     for norm, found in rows.items():
         if found:
             values = np.stack([_of_stage(r, stage, quantity) for r in found])
