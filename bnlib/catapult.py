@@ -17,7 +17,7 @@ from bnlib.curvature import Loss, sharpness
 from bnlib.nets import CLASSES
 from bnlib.train import DIVERGED
 
-MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 3.0, 4.0, 6.0, 8.0)  # of 2 / lambda_max at the start
+MULTIPLES = (0.25, 0.5, 1.0, 1.25, 1.5, 1.6, 1.75, 2.0, 3.0, 4.0, 6.0, 8.0)  # of 2 / lambda_max at the start
 
 
 class TwoLayers(nn.Module):

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib.catapult import MULTIPLES
-from bnlib.claims import held, rise, scaling_gap
+from bnlib.claims import catapulted, held, rise, scaling_gap
 from bnlib.controls import number_text
 from bnlib.figures.divergence import crosses, joined
 from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, curve, figure, label, labels_apart, place, readable, theory
@@ -26,12 +26,19 @@ RATES = {
 SHOWN = {"effective rate": "rate", "squared length": "length"}
 _TWO = Series("two layers", "#009E73", "longdash", "square")
 _TOP = 5e3
-_LOSS = Axis("loss", 1e-5, _TOP, log=True)
+_FLOOR = 1e-7  # of the losses that are drawn
+_LOSS = Axis("loss", _FLOOR, _TOP, log=True)
 
 
 def runs(catapult: Sequence[Record], network: str) -> list[Record]:
     """The records of "two" layers, or of ResNet-8 with "batch" or "none"."""
     return held(catapult, M=2, relu=True) if network == "two" else held(catapult, depth=8, norm=network)
+
+
+def highest_safe(catapult: Sequence[Record]) -> float:
+    """The largest multiple of 2 / lambda_max at which the loss of two layers rises and comes back on every seed; 1.5 without any."""
+    each = [set(catapulted(r).tolist()) for r in runs(catapult, "two")]
+    return max(set.intersection(*each), default=1.5) if each else 1.5
 
 
 def fate(record: Record, multiple: float) -> tuple[float, float]:
@@ -55,7 +62,7 @@ def descent(catapult: Sequence[Record], network: str, multiple: float) -> go.Fig
     top, bottom = place(0, stack=True), place(1, stack=True)
     losses = [r.array("loss")[i] for r in found]
     ended = [loss[np.isfinite(loss)] for loss in losses]
-    x, y = joined([(np.arange(len(loss), dtype=float), loss.clip(2e-5)) for loss in ended])
+    x, y = joined([(np.arange(len(loss), dtype=float), loss.clip(2 * _FLOOR)) for loss in ended])
     fig.add_scatter(x=x, y=coarse(y), mode="lines", line={"color": series.colour, "width": 1.8}, opacity=0.7, name=series.label, **top)
     gone = [float(len(part)) for part, whole in zip(ended, losses, strict=True) if len(part) < len(whole)]
     crosses(fig, np.array(gone), np.full(len(gone), _TOP), **top)
@@ -74,13 +81,13 @@ def _all_rates(fig: go.Figure, found: Sequence[Record], series: Series, i: int) 
     last = np.array([r.array("loss")[:, -1] for r in found])
     rates = np.array(MULTIPLES)
     whole = np.isfinite(last).all(axis=0)
-    middle = np.where(whole, np.median(np.nan_to_num(last), axis=0), np.nan).clip(2e-5)
+    middle = np.where(whole, np.median(np.nan_to_num(last), axis=0), np.nan).clip(2 * _FLOOR)
     for values, dash, symbol, name in ((np.median(highest, axis=0), "dot", "triangle-up", "highest"), (middle, "solid", "circle", "last")):
         look = {"symbol": symbol, "size": 8, "color": series.colour}
         line = {"color": series.colour, "width": 2, "dash": dash}
         fig.add_scatter(x=rates, y=coarse(values), mode="lines+markers", marker=look, line=line, name=name, **where)
     crosses(fig, rates[~whole], np.full(int((~whole).sum()), _TOP), **where)
-    fig.add_shape(type="line", x0=rates[i], x1=rates[i], y0=1e-5, y1=_TOP, line={"color": TEXT, "width": 1, "dash": "dot"}, **where)
+    fig.add_shape(type="line", x0=rates[i], x1=rates[i], y0=_FLOOR, y1=_TOP, line={"color": TEXT, "width": 1, "dash": "dot"}, **where)
     label(fig, 8, 0.3, "▲ highest<br>● last<br><span style='color:#d11149'>✕</span> diverged", series.colour, "left", 0, **where)
 
 

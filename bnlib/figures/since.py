@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib.claims import explosion, held, total_growth
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, curve, figure, label, readable, theory
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, curve, figure, label, labels_apart, readable, theory
 from bnlib.mlp import EXPLOSION
 from bnlib.records import Record
 from bnlib.trunk import exponent, stages, walk
@@ -17,7 +17,7 @@ PLAIN = Series("with BN, no shortcuts", "#56B4E9", "dashdot", "triangle-up")
 QUANTITIES = {"spread of the trunk": "rms", "share of the branch": "share"}
 _GRADIENT = Axis("squared gradient / that at the last layer", 1e-4, 1e14, log=True)
 _TRUNK = Axis("squared gradient / that at the last block", 1e-3, 1e20, log=True)
-_BLOCK = Axis("block of the stage", 0.9, 40, log=True, ticks=(1, 2, 3, 5, 9, 18), labels=("1", "2", "3", "5", "9", "18"))
+_BLOCK = Axis("block of the stage", 0.9, 48, log=True, ticks=(1, 2, 3, 5, 9, 18), labels=("1", "2", "3", "5", "9", "18"))
 _SPREAD = {
     "rms": Axis("root mean square of the block's output", 0.1, 1000, log=True),
     "share": Axis("branch / (branch + shortcut), rms", 0, 1),
@@ -80,12 +80,13 @@ def growth(trunk: Sequence[Record], depth: int, stage: int, quantity: str) -> go
         before = np.concatenate([[1.0 if stage > 1 else 0.5], expected[:-1] ** 2])
         expected = 1 / np.sqrt(1 + before)
     theory(fig, k, expected, "random walk")
-    label(fig, n, float(expected[-1]), "thin: wide layers", shift=-14)
+    labels = [(n, float(expected[-1]), "thin: theory", TEXT)]
     for norm, found in rows.items():
         if found:
             values = np.stack([_of_stage(r, stage, quantity) for r in found])
             curve(fig, k, values, SERIES[norm], markers=True, geometric=quantity == "rms")
-            label(fig, n, float(np.median(values[:, -1])), SERIES[norm].label, SERIES[norm].colour, shift=6)
+            labels.append((n, float(np.median(values[:, -1])), SERIES[norm].label, SERIES[norm].colour))
+    labels_apart(fig, labels)
     return fig
 
 
