@@ -20,6 +20,8 @@ test: $(READY) browser
 	"$(BIN)"/ruff format --check .
 	"$(BIN)"/mypy
 	"$(BIN)"/lint-imports
+	"$(BIN)"/python -m bnlib verify
+	"$(BIN)"/python -m bnlib claims
 	"$(BIN)"/pytest -n 2 --dist loadfile
 
 test-gpu: $(READY)

@@ -51,6 +51,8 @@ class Entry:
     def __post_init__(self) -> None:
         if self.known not in get_args(Known):
             raise ConfigError(f"claim {self.id}: known is {self.known!r}; it must be one of {', '.join(KNOWN)}")
+        if not isinstance(self.fixed, datetime.date | None):
+            raise ConfigError(f"claim {self.id}: fixed is {self.fixed!r}; write the day as 2026-11-27")
         if (self.test is None) != bool(self.why_not):
             raise ConfigError(f"claim {self.id}: give either a test, or the reason why there is none in why_not")
         if self.test is not None and not callable(getattr(claims, self.test, None)):
@@ -89,7 +91,11 @@ def entries(root: Path) -> list[Entry]:
     path = find("claims.yml", root)
     if path is None:
         raise ConfigError(f"no claims.yml in a folder book beside {root}: name the results of a checkout with --results")
-    return parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    return parse(content)
 
 
 def parse(content: Any) -> list[Entry]:
@@ -109,6 +115,8 @@ def parse(content: Any) -> list[Entry]:
             raise ConfigError(f"claim {name}: the key {missing[0]!r} is missing")
         if name in found:
             raise ConfigError(f"claim {name}: there are two of this id")
+        if not isinstance(item.get("studies") or [], list):
+            raise ConfigError(f"claim {name}: studies must be a list, such as [init]")
         texts = {key: value.strip() if isinstance(value, str) else value for key, value in item.items()}
         found[name] = Entry(**texts | {"studies": tuple(item.get("studies") or ())})
     return list(found.values())
@@ -118,7 +126,7 @@ def judge(entry: Entry, root: Path) -> Judged:
     """The verdict on a claim from the records below `root`, as it is now. Raises RecordError on a damaged record."""
     if entry.test is None:
         assert entry.why_not is not None
-        return Judged(entry, Verdict(entry.says, "not yet measured", entry.why_not), ())
+        return Judged(entry, Verdict(entry.says, "not testable here", entry.why_not), ())
     watched = [(record, _Watched(record.measured)) for study in entry.studies for record in _recorded(study, root)]
     verdict = getattr(claims, entry.test)([dataclasses.replace(record, measured=measured) for record, measured in watched])
     return Judged(entry, verdict, tuple(record for record, measured in watched if measured.seen))
@@ -133,7 +141,10 @@ def judge_all(root: Path) -> list[Judged]:
 def changed(judged: list[Judged], root: Path) -> list[str]:
     """How the verdicts differ from those last looked at, a line each; empty where they are the same."""
     path = find("verdicts.json", root)
-    before: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    try:
+        before: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except ValueError:
+        raise ConfigError(f"{path} is not JSON: write it anew with bnlib claims --write") from None
     now = {one.entry.id: one.verdict.word for one in judged}
     return [
         f"{name}: {before.get(name, 'not in the ledger')} when last looked at, now {now.get(name, 'not in the ledger')}"
@@ -165,3 +176,7 @@ class _Watched(dict):
     def __getitem__(self, key: str) -> Any:
         self.seen = True
         return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.seen = True
+        return super().get(key, default)

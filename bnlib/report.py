@@ -28,14 +28,18 @@ def of_study(study: Study, root: Path) -> dict[str, Any]:
     }
 
 
-def made_with(records: Sequence[Record]) -> dict[str, list[str]]:
-    """The software, hardware, images and commits behind some records: under each name the different ones there are."""
-    facts: dict[str, set[str]] = {name: set() for name in ("hardware", "python", "torch", "numpy", "scipy", "threads", "images", "commits")}
+def made_with(records: Sequence[Record]) -> dict[str, dict[str, list[str]]]:
+    """The hardware, software, images, commits and days behind some records: under each name the different ones, and the studies of each."""
+    facts: dict[str, dict[str, set[str]]] = {}
+
+    def add(name: str, value: str, record: Record) -> None:
+        facts.setdefault(name, {}).setdefault(value, set()).add(record.config.study)
+
     for record in records:
-        facts["hardware"].add(f"{record.hardware['name']}, {record.hardware['cores']} cores")
+        add("hardware", f"{record.hardware['name']}, {record.hardware['cores']} cores", record)
         for name in ("python", "torch", "numpy", "scipy", "threads"):
-            facts[name].add(str(record.env[name]))
-        if record.data:
-            facts["images"].add(f"{record.data['variant']}, fingerprint {record.data['fingerprint'][:12]}")
-        facts["commits"].add(record.code["commit"][:7] + "+" * record.code["dirty"])
-    return {name: sorted(values) for name, values in facts.items()}
+            add(name, str(record.env[name]), record)
+        add("images", f"{record.data['variant']}, fingerprint {record.data['fingerprint'][:12]}" if record.data else "none", record)
+        add("commit", record.code["commit"][:7] + "+" * record.code["dirty"], record)
+        add("day", record.time["start"][:10], record)
+    return {name: {value: sorted(held[value]) for value in sorted(held)} for name, held in facts.items()}

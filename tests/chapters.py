@@ -1,7 +1,10 @@
 """The chapters of the book, the built pages, and the figures that their code makes."""
 
+import inspect
 import subprocess
 import sys
+import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -10,9 +13,17 @@ import yaml
 from filelock import FileLock
 
 import bnlib.explore
+from bnlib import claims
 from bnlib.explore import Explorer
 
 ROOT = Path(__file__).parent.parent
+JUDGES = [
+    name for name in claims.__all__
+    if inspect.isfunction(function := getattr(claims, name))
+    and typing.get_type_hints(function)["return"] is claims.Verdict
+    and name != "pending"
+]  # fmt: skip
+"""The functions that judge a claim."""
 _TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [_TOC["root"], *(chapter["file"] for chapter in _TOC["chapters"])]
 """The pages in reading order, such as "book/setting"."""
@@ -32,6 +43,19 @@ def built() -> Path:
     return ROOT / "_build" / "html"
 
 
+def run(page: str, **instead: Callable) -> None:
+    """Run the code of a page, if it has any, with some functions replaced, such as `**{"bnlib.claims.law_holds": other}`."""
+    notebook = ROOT / f"{page}.ipynb"
+    if not notebook.exists():
+        return  # a page of prose
+    code = "\n".join(cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, function in instead.items():
+            patch.setattr(name, function)
+        patch.chdir(notebook.parent)
+        exec(compile(code, notebook.name, "exec"), {"__name__": "__main__"})
+
+
 def explorers(page: str) -> dict[str, Explorer]:
     """The figures with controls of a page, by name, from running the page's code."""
     made: dict[str, Explorer] = {}
@@ -43,12 +67,22 @@ def explorers(page: str) -> dict[str, Explorer]:
         made[explorer.name] = explorer
         return explorer
 
-    notebook = ROOT / f"{page}.ipynb"
-    if not notebook.exists():
-        return made  # a page of prose
-    code = "\n".join(cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bnlib.explore, "explore", remember)
-        patch.chdir(notebook.parent)
-        exec(compile(code, notebook.name, "exec"), {"__name__": "__main__"})
+    run(page, **{"bnlib.explore.explore": remember})
     return made
+
+
+def verdicts(page: str) -> dict[str, list[claims.Verdict]]:
+    """What the functions of `bnlib.claims` that judge a claim return while the page's code runs."""
+    given: dict[str, list[claims.Verdict]] = {}
+
+    def remembering(name: str) -> Callable:
+        judge = getattr(claims, name)
+
+        def judged(*args) -> claims.Verdict:
+            given.setdefault(name, []).append(judge(*args))
+            return given[name][-1]
+
+        return judged
+
+    run(page, **{f"bnlib.claims.{name}": remembering(name) for name in JUDGES})
+    return given

@@ -4,10 +4,10 @@ import dataclasses
 import json
 import re
 import shutil
-import typing
 from collections.abc import Callable
 from pathlib import Path
 
+import chapters
 import nbformat
 import numpy as np
 import pytest
@@ -20,11 +20,12 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from bnlib import __main__ as cli
-from bnlib import claims, ledger, records
-from bnlib.config import ConfigError
+from bnlib import claims, ledger, records, report
+from bnlib.config import ConfigError, ProductConfig, RunConfig
 from bnlib.figures import verdicts
 
 RESULTS = ROOT / "results"
+LEDGERS = ("book/index", "book/verdicts")  # pages that show all of it
 ENTRIES = ledger.entries(RESULTS)
 ENTRY = {
     "id": "a",
@@ -65,11 +66,16 @@ def test_a_claim_has_its_place_in_the_book(entry: ledger.Entry):
     assert entry.test is None or f"claims.{entry.test}(" in code, "the chapter does not show the verdict"
 
 
-@pytest.mark.parametrize("chapter", sorted({entry.chapter for entry in ENTRIES}))
-def test_a_chapter_shows_no_verdict_that_is_not_in_the_ledger(chapter: str):
-    called = set(re.findall(r"\bclaims\.(\w+)\(", source(chapter)))
-    judging = {name for name in called if typing.get_type_hints(getattr(claims, name)).get("return") is claims.Verdict}
-    assert judging <= {entry.test for entry in ENTRIES} | {"pending"}
+@pytest.mark.parametrize("page", PAGES)
+def test_a_chapter_shows_the_ledgers_verdicts_and_no_others(page: str, judged: list[ledger.Judged]):
+    """In the words of the ledger, though from the records that the chapter itself has loaded."""
+    shown = {name: set(given) for name, given in chapters.verdicts(page).items()} if page not in LEDGERS else {}
+    here = {one.entry.test: {one.verdict} for one in judged if one.entry.test and f"book/{one.entry.chapter}" == page}
+    assert shown == here
+
+
+def test_every_judge_has_its_claim():
+    assert sorted(chapters.JUDGES) == sorted(entry.test for entry in ENTRIES if entry.test)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +85,8 @@ def test_a_chapter_shows_no_verdict_that_is_not_in_the_ledger(chapter: str):
         ({"known": "rumoured"}, "claim a: known is 'rumoured'; it must be one of read, digitised"),
         ({"test": "no_such"}, "claim a: bnlib.claims has no function 'no_such'"),
         ({"studies": ["nope"]}, "claim a: there is no study 'nope'; there are init"),
+        ({"studies": "spectra"}, "claim a: studies must be a list, such as [init]"),
+        ({"fixed": "soon"}, "claim a: fixed is 'soon'; write the day as"),
         ({"test": None}, "claim a: give either a test, or the reason why there is none in why_not"),
     ],
 )
@@ -95,7 +103,27 @@ def test_a_missing_key_and_a_second_claim_of_one_name_are_refused():
         ledger.parse([ENTRY, ENTRY])
 
 
+@pytest.mark.parametrize("text", ["- id: a\n where: b", "a: b"])
+def test_a_ledger_that_cannot_be_read_gets_one_line(tmp_path: Path, text: str):
+    (tmp_path / "claims.yml").write_text(text)
+    with pytest.raises(ConfigError, match=r"claims.yml (is not YAML|must be a list)") as error:
+        ledger.entries(tmp_path / "results")
+    assert "\n" not in str(error.value)
+
+
+def test_verdicts_noted_down_that_cannot_be_read_get_one_line(tmp_path: Path):
+    (tmp_path / "verdicts.json").write_text("{")
+    with pytest.raises(ConfigError, match="is not JSON: write it anew with bnlib claims --write"):
+        ledger.changed([], tmp_path / "results")
+
+
 # Verdicts
+
+
+def test_a_claim_without_a_test_says_why():
+    entry = ledger.parse([{key: value for key, value in ENTRY.items() if key != "test"} | {"why_not": "it is gone"}])[0]
+    one = ledger.judge(entry, RESULTS)
+    assert (one.verdict.word, one.verdict.because, one.records) == ("not testable here", "it is gone", ())
 
 
 def test_every_verdict_is_the_one_last_looked_at(judged: list[ledger.Judged]):
@@ -219,3 +247,19 @@ def test_the_checks_are_made_at_the_build(built: Path, open_page: Callable[..., 
     checks = page.locator(".bn-checks")
     assert f"{count} records read and verified, 0 problems" in checks.inner_text()
     assert f"{len(judged)} claims judged anew" in checks.inner_text()
+    assert re.search(r"from \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d", checks.inner_text())
+    assert re.search(r"\d{4}-\d\d-\d\d, from commit \w+", checks.inner_text())
+
+
+def test_what_the_records_were_made_with_names_the_studies_of_each():
+    def record(study: str, torch: str, **data: str) -> records.Record:
+        env = dict.fromkeys(("python", "numpy", "scipy"), "1") | {"torch": torch, "threads": 1}
+        config = RunConfig(study, 0, product=ProductConfig(1, 2))
+        hardware, code, time = {"name": "this", "cores": 2}, {"commit": "0123456789", "dirty": True}, {"start": "2026-11-27T10:00:00Z"}
+        return records.Record(config, "completed", {}, data, code, env, hardware, time)
+
+    made = report.made_with([record("b", "2"), record("a", "2"), record("a", "1", variant="synthetic", fingerprint="f" * 64)])
+    assert made["torch"] == {"1": ["a"], "2": ["a", "b"]}
+    assert made["images"] == {"none": ["a", "b"], f"synthetic, fingerprint {'f' * 12}": ["a"]}
+    assert made["commit"] == {"0123456+": ["a", "b"]}
+    assert (made["hardware"], made["day"]) == ({"this, 2 cores": ["a", "b"]}, {"2026-11-27": ["a", "b"]})

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from bnlib.records import Record, select
 
-Word = Literal["reproduced", "partly", "not reproduced", "indicative", "not yet measured"]
+Word = Literal["reproduced", "partly", "not reproduced", "indicative", "not yet measured", "not testable here"]
 WORDS: tuple[Word, ...] = get_args(Word)
 SEEDS = 3  # that a verdict needs
 

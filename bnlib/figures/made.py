@@ -23,6 +23,13 @@ def studies_table(root: Path) -> str:
 
 
 def made_table(root: Path) -> str:
-    """The hardware, the software, the images and the commits behind all records."""
-    made = report.made_with([record for study in STUDIES.values() for record in study.done(root)])
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {'; '.join(values)} |" for name, values in made.items())])
+    """The hardware, software, images, commits and days behind all records; the studies of each, where there are several."""
+    found = [record for study in STUDIES.values() for record in study.done(root)]
+    every = sorted({record.config.study for record in found})
+
+    def shown(values: dict[str, list[str]]) -> str:
+        if len(values) == 1:
+            return next(iter(values))
+        return "; ".join(f"**{value}** {'all' if studies == every else ', '.join(studies)}" for value, studies in values.items())
+
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {shown(values)} |" for name, values in report.made_with(found).items())])

@@ -120,14 +120,19 @@ def mathjax() -> Path:
     return Path(str(found[0].locate()))
 
 
-def foot(root: Path) -> str:
-    """The line at the foot of each page."""
+def committed(root: Path) -> str:
+    """The commit, with a + where the files differ from it; empty where there is none."""
 
     def git(*args: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    commit = git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain"))
+    return git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain"))
+
+
+def foot(root: Path) -> str:
+    """The line at the foot of each page."""
+    commit = committed(root)
     built = f"bnlib {installed('bnlib')}, commit {commit or 'unknown'}, built {date.today():%Y-%m-%d}"
     entries = html.escape(citing.bibtex(yaml.safe_load((root / "CITATION.cff").read_text()), installed("bnlib"), commit or "unknown"))
     cite = f'<details class="bn-cite"><summary>Cite this book</summary><div class="highlight"><pre>{entries}</pre></div></details>'
@@ -145,10 +150,14 @@ def checks(root: Path) -> str:
 
     (verified, sound), (judged, same) = ask("verify"), ask("claims")
     words = Counter(claim["verdict"] for claim in judged)
+    days = sorted(set(re.findall(r'"start": "([\d-]{10})T', "".join(path.read_text() for path in (root / "results").rglob("*.json")))))
+    commit = committed(root)
     rows = [
         ("records", f"{verified['records']} read and verified, {len(verified['problems'])} problems", sound),
         ("verdicts", f"{len(judged)} claims judged anew: " + ", ".join(f"{n} {word}" for word, n in words.most_common()), True),
         ("since last looked at", "no verdict has changed" if same else "a verdict has changed", same),
+        ("measured", f"from {days[0]} to {days[-1]}" if days else "nothing", bool(days)),
+        ("built", f"{date.today():%Y-%m-%d}, from commit {commit or 'unknown'}" + ", with changes" * commit.endswith("+"), bool(commit)),
         ("software", ", ".join(f"{name} {installed(name)}" for name in ("bnlib", "torch", "numpy", "plotly", "jupyter-book")), True),
     ]
     cells = "".join(f"<tr><th>{'✓' if good else '✗'} {name}</th><td>{html.escape(text)}</td></tr>" for name, text, good in rows)
