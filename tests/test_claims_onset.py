@@ -137,7 +137,7 @@ def test_fig8_is_the_papers_if_the_law_holds():
     runs = [spectrum(M, 1000, seed, quantiles(M, 1000)) for M in (1, 3, 5) for seed in range(10)]
     found = claims.fig8_is_the_papers(runs)
     assert found.word == "reproduced"
-    assert found.because.endswith("the paper's are 2.0 / 3.1 / 3.85 and 260 / 2140 / 3820, as digitised")
+    assert found.because.endswith("the paper's are 2.0 / 3.1 / 3.85 and 260 / 2,140 / 3,820, as digitised")
     wider = [spectrum(M, 1000, seed, 1.1 * quantiles(M, 1000)) for M in (1, 3, 5) for seed in range(10)]
     assert claims.fig8_is_the_papers(wider).word == "not reproduced"
     assert np.exp(matrices.log_largest_limit(5)) == pytest.approx(3.85, abs=0.02)

@@ -48,11 +48,12 @@ def none_recovers(max_lr: Sequence[Record]) -> Verdict:
     alive = [record for record in risen if record.status == "completed"]
     seeds = {record.config.seed for record in alive}
     trains = sum(_trains(record) for record in alive)
-    then = f"{trains or 'none'} of these then learned" if alive else "the rest were stopped before they might recover"
+    went_on = f"{len(alive)} could go on for 100 updates; {trains or 'none'} of these then learned"
+    stopped = "none could go on for 100 updates: they were stopped before they might recover"
     return Verdict(
         claim,
         decide(np.full(len(seeds), trains == 0)),
-        f"the loss rises beyond 1000 in {len(risen)} runs, of which {len(alive)} could go on for 100 updates; {then}",
+        f"the loss rises beyond 1000 in {len(risen)} runs, of which {went_on if alive else stopped}",
     )
 
 

@@ -93,7 +93,7 @@ def fig8_is_the_papers(spectra: Sequence[Record]) -> Verdict:
         ours.append((values.max(), first))
         near += [np.full(len(values), bool(ok)) for ok in (abs(values.max() / edge - 1) < 0.02, abs(first / count - 1) < 0.05)]
     edges, counts = (" / ".join(form.format(pair[i]) for pair in ours) for i, form in ((0, "{:.2f}"), (1, "{:,}")))
-    theirs = (" / ".join(map(str, drawn[key])) for key in ("right_edge", "first_bin_count"))
+    theirs = (" / ".join(map(form.format, drawn[key])) for key, form in (("right_edge", "{}"), ("first_bin_count", "{:,}")))
     return Verdict(
         "Histograms of the singular values of such products look as the paper's Fig 8 shows them.",
         decide(*near),

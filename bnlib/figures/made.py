@@ -5,8 +5,6 @@ from pathlib import Path
 from bnlib import report
 from bnlib.studies import STUDIES
 
-_COLUMNS = ("planned", "completed", "diverged", "missing")
-
 
 def studies_table(root: Path) -> str:
     """A row for each study: its runs, and the hours they took."""
@@ -14,9 +12,10 @@ def studies_table(root: Path) -> str:
     for study in STUDIES.values():
         row = report.of_study(study, root)
         hours += row["hours"]
-        counts = " | ".join(str(row[column]) for column in _COLUMNS)
-        rows.append(f"| {study.name} | {study.about} | {counts} | {row['hours']:.2f} |")
-    head = f"| study | what | {' | '.join(_COLUMNS)} | hours |\n|{'---|' * 7}"
+        counts = f"{row['planned'] - row['missing']} of {row['planned']}" + f", {row['diverged']} diverged" * (row["diverged"] > 0)
+        failed = f", {row['failed']} failed" * (row["failed"] > 0)
+        rows.append(f"| **{study.name}** {study.about} | {counts}{failed} | {row['hours']:.2f} |")
+    head = "| study | runs made | hours |\n|---|---|---|"
     return "\n".join(
         [head, *rows, "", f"*In all {hours:.1f} hours, of one processor core or one GPU each. What has no runs waits to be measured.*"]
     )

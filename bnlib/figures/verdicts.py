@@ -41,18 +41,17 @@ def _claim(one: Judged) -> str:
     links = "".join(
         f'<li><a href="{RESULTS}/{r.config.study}/{r.config.run_id}.json">{r.config.study} {r.config.run_id}</a></li>' for r in one.records
     )
-    seeds = f"{one.seeds} seed{'s' * (one.seeds != 1)}"
+    held_by = f"{len(one.records)} record{'s' * (len(one.records) != 1)}, {one.seeds} seed{'s' * (one.seeds != 1)}"
     facts = [
-        ("where", entry.where),
         ("how surely it is claimed", KNOWN[entry.known]),
         *([("what decides", entry.threshold), ("fixed", str(entry.fixed))] if entry.test else []),
     ]
     terms = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts)
-    held = f"<details><summary>{len(one.records)} records, {seeds}</summary><ul>{links}</ul></details>" if one.records else ""
+    held = f"<details><summary>{held_by}</summary><ul>{links}</ul></details>" if one.records else ""
     return (
         f'<li id="{entry.id}" data-verdict="{verdict.word}" data-chapter="{entry.chapter}">'
         f'<p><b class="bn-word">{verdict.word}</b> {html.escape(entry.says)} '
-        f'<a href="{place}">{html.escape(title(entry.chapter))}</a></p>'
+        f'<a href="{place}">{html.escape(title(entry.chapter))}</a> <span class="bn-because">{html.escape(entry.where)}</span></p>'
         f'<p class="bn-because">{html.escape(verdict.because[0].upper() + verdict.because[1:])}.</p>'
         f"<details><summary>how it is judged</summary><dl>{terms}</dl></details>{held}</li>"
     )
