@@ -2,11 +2,12 @@
 
 from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
+from bnlib.studies.bridge import BRIDGE, RUNGS
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
 
-STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING)}
+STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *BRIDGE, *TRAINING)}
 
 
 def get(name: str) -> Study:
@@ -25,6 +26,7 @@ __all__ = [
     "LADDER",
     "NORMAL",
     "RATES",
+    "RUNGS",
     "STUDIES",
     "Measure",
     "Study",
