@@ -102,7 +102,7 @@ def participation(log_s: Float[np.ndarray, "*shape k"]) -> Float[np.ndarray, "*s
     return np.asarray(squares.sum(-1) ** 2 / (squares**2).sum(-1))
 
 
-def spread(depth: int, size: int = 32) -> Float[np.ndarray, " block"]:
+def flattened(depth: int, size: int = 32) -> Float[np.ndarray, " block"]:
     """The sum of 1/N over the convolutions up to each of `layers`, with N the numbers that a convolution puts out for one image."""
     n = (depth - 2) // 6
     outputs = np.repeat([width * (size >> stage) ** 2 for stage, width in enumerate(WIDTHS)], 2 * n)

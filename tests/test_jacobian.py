@@ -158,5 +158,5 @@ def test_the_flattened_sizes_are_what_the_convolutions_put_out():
         conv.register_forward_hook(lambda conv, args, output: sizes.append(output[0].numel()))
     deep(torch.zeros(1, *SHAPE, dtype=torch.float64))
     expected = np.cumsum(1 / np.array(sizes))[jacobian.layers(14) - 1]
-    np.testing.assert_allclose(jacobian.spread(14, size=8), expected)
+    np.testing.assert_allclose(jacobian.flattened(14, size=8), expected)
     assert jacobian.layers(14).tolist() == [1, 3, 5, 7, 9, 11, 13]
