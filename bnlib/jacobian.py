@@ -39,13 +39,15 @@ def random_directions(k: int, shape: Sequence[int], seed: int) -> Float[Tensor, 
     if not 1 <= k <= size:
         raise ConfigError(f"{k} directions do not fit into images of {size} numbers")
     drawn = torch.randn(size, k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return torch.linalg.qr(drawn).Q.T.reshape(k, *shape)
+    Q: Tensor = torch.linalg.qr(drawn).Q
+    return Q.T.reshape(k, *shape)
 
 
 def image_directions(x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "k 3 height width"]:
     """Orthonormal directions, one fewer than images, that span the differences between image 0 and the others."""
     apart = (x[1:] - x[0]).double()
-    return torch.linalg.qr(apart.flatten(1).T).Q.T.reshape(apart.shape)
+    Q: Tensor = torch.linalg.qr(apart.flatten(1).T).Q
+    return Q.T.reshape(apart.shape)
 
 
 def of_network(
@@ -106,7 +108,8 @@ def flattened(depth: int, size: int = 32) -> Float[np.ndarray, " block"]:
     """The sum of 1/N over the convolutions up to each of `layers`, with N the numbers that a convolution puts out for one image."""
     n = (depth - 2) // 6
     outputs = np.repeat([width * (size >> stage) ** 2 for stage, width in enumerate(WIDTHS)], 2 * n)
-    return np.cumsum(1 / np.append(outputs[0], outputs))[layers(depth) - 1]
+    sums: np.ndarray = np.cumsum(1 / np.append(outputs[0], outputs))
+    return np.array(sums[layers(depth) - 1])
 
 
 def law(spread: Float[np.ndarray, "*shape"], k: int) -> Float[np.ndarray, "*shape"]:
@@ -121,6 +124,12 @@ def law(spread: Float[np.ndarray, "*shape"], k: int) -> Float[np.ndarray, "*shap
 def pace(n: Number, spread: Number, k: int) -> float:
     """How many times as fast as by `law` the directions spread: (1/n - 1/k) / sum 1/N."""
     return float((1 / n - 1 / k) / spread)
+
+
+def effective_size(M: int, n: Number, k: int) -> float:
+    """The size N of Gaussian matrices of which M leave, by `law`, the participation n: the smaller, the faster do directions spread."""
+    gained = 1 / n - 1 / k
+    return float(M / gained) if gained > 0 else math.inf
 
 
 def _pushed(maps: Sequence[Map], x: Tensor, tangents: Tensor) -> Iterator[tuple[Tensor, np.ndarray]]:
@@ -142,8 +151,8 @@ def _spectra(pushed: Iterator[tuple[Tensor, np.ndarray]]) -> Float[np.ndarray, "
     for tangents, R in pushed:
         factors.append(R)
         if tangents.shape[1] > 1:
-            own = np.linalg.qr(tangents[:, 0].flatten(1).T.numpy(), mode="r")
-            seen.append(matrices.log_singular_values_of([*factors, own]))
+            own = torch.linalg.qr(tangents[:, 0].flatten(1).T, mode="r").R
+            seen.append(matrices.log_singular_values_of([*factors, own.numpy()]))
     return np.stack(seen or list(matrices.running_log_singular_values(factors)))
 
 

@@ -35,7 +35,9 @@ def frozen(net: ResNet, x: Float[Tensor, "batch 3 height width"]) -> ResNet:
 def statistics(held: ResNet) -> Statistics:
     """What a `frozen` network normalises with, in the order of its modules."""
     found = {name: bn for name, bn in held.named_modules() if isinstance(bn, _BN)}
-    return {name: (bn.running_mean, bn.running_var) for name, bn in found.items() if bn.running_mean is not None and bn.running_var is not None}
+    return {
+        name: (bn.running_mean, bn.running_var) for name, bn in found.items() if bn.running_mean is not None and bn.running_var is not None
+    }
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def at_end(records: Sequence[Record], key: str) -> Seeds:
 
 def ln_condition(records: Sequence[Record]) -> Seeds:
     """ln of the largest over the smallest singular value at the end of the last block."""
-    return at_end(records, "ln_largest") - at_end(records, "ln_smallest")
+    return np.array(at_end(records, "ln_largest") - at_end(records, "ln_smallest"))
 
 
 def paces(records: Sequence[Record]) -> Seeds:

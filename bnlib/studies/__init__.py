@@ -2,7 +2,7 @@
 
 from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
-from bnlib.studies.bridge import BRIDGE, RUNGS
+from bnlib.studies.bridge import BOTH, BRIDGE, RUNGS, SMALL
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
@@ -18,6 +18,7 @@ def get(name: str) -> Study:
 
 
 __all__ = [
+    "BOTH",
     "DEPTHS",
     "DESCENDED",
     "EDGE",
@@ -27,6 +28,7 @@ __all__ = [
     "NORMAL",
     "RATES",
     "RUNGS",
+    "SMALL",
     "STUDIES",
     "Measure",
     "Study",

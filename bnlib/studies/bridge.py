@@ -24,6 +24,7 @@ RUNGS: dict[str, tuple[dict[str, Any], bool]] = {  # from the toy to the paper's
     "residual-bn": ({"norm": "batch"}, False),
 }
 SEEN = (20, 56, 110)  # depths at which differences between images are looked at, too
+BOTH = (20, 32)  # depths at which statistics are constants, and differentiated
 SMALL = 8  # images in the mini-batch whose statistics are differentiated: with few, each matters most
 SIZES = {2: 8, 8: 4, 32: 4, 128: 2}  # images in a mini-batch, and how many are drawn
 POPULATION = 1024  # images that stand for all
@@ -44,7 +45,7 @@ def _bridge_runs() -> Iterator[RunConfig]:
         yield run(seed, depth, rung)
     for seed, depth, rung in product(range(3), SEEN, RUNGS):
         yield run(seed, depth, rung, directions="images")
-    for seed, depth, directions in product(range(3), (20, 56), get_args(Directions)):
+    for seed, depth, directions in product(range(3), BOTH, get_args(Directions)):
         for rung, held in product(("plain-bn", "residual-bn"), (True, False)):
             yield run(seed, depth, rung, SMALL, directions=directions, held=held)
 
@@ -104,7 +105,8 @@ def _measure_population(run: RunConfig, dataset: data.Dataset | None) -> dict[st
 
 def _inputs_runs() -> Iterator[RunConfig]:
     for seed, depth, norm, scale in product(range(5), RAW_DEPTHS, ("none", "batch"), get_args(Scale)):
-        yield RunConfig("inputs", seed, ModelConfig(depth=depth, norm=norm), DataConfig(), ProbeConfig(), inputs=InputConfig(scale))
+        model = ModelConfig(depth=depth, norm=norm)  # type: ignore[arg-type]
+        yield RunConfig("inputs", seed, model, DataConfig(), ProbeConfig(), inputs=InputConfig(scale))
 
 
 def rescaled(dataset: data.Dataset, x: Float[Tensor, "batch 3 height width"], scale: Scale) -> Float[Tensor, "batch 3 height width"]:
@@ -118,7 +120,9 @@ def rescaled(dataset: data.Dataset, x: Float[Tensor, "batch 3 height width"], sc
 def patch_moments(x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "27"]:
     """Eigenvalues, ascending, of E[p p^T] for the 27 numbers p under a 3 x 3 kernel: the curvature of a linear layer with squared loss."""
     patches = F.unfold(x, 3, padding=1).double()
-    return torch.linalg.eigvalsh(torch.einsum("bpl,bql->pq", patches, patches) / (patches.shape[0] * patches.shape[2]))
+    moments = torch.einsum("bpl,bql->pq", patches, patches) / (patches.shape[0] * patches.shape[2])
+    eigenvalues: Tensor = torch.linalg.eigvalsh(moments)
+    return eigenvalues
 
 
 def _measure_inputs(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
@@ -134,7 +138,12 @@ def _measure_inputs(run: RunConfig, dataset: data.Dataset | None) -> dict[str, A
 
 
 BRIDGE = (
-    Study("bridge", "singular values of networks' Jacobians at initialisation, step by step from the toy", tuple(_bridge_runs()), _measure_bridge),
+    Study(
+        "bridge",
+        "singular values of networks' Jacobians at initialisation, step by step from the toy",
+        tuple(_bridge_runs()),
+        _measure_bridge,
+    ),
     Study("population", "BN with a mini-batch's statistics and with the population's", tuple(_population_runs()), _measure_population),
     Study("inputs", "the loss along the first gradient on standardised and on raw images", tuple(_inputs_runs()), _measure_inputs),
 )
