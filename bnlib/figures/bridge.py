@@ -41,6 +41,13 @@ RUNGS = {
     "residual": SERIES["none"],
     "residual-bn": SERIES["batch"],
 }
+WORDS = {
+    "convolutions": "product of convolutions",
+    "plain": "with ReLU",
+    "plain-bn": "with ReLU and BN",
+    "residual": "with ReLU and shortcuts",
+    "residual-bn": "with ReLU, BN and shortcuts",
+}
 KINDS = {"without shortcuts": ("convolutions", "plain", "plain-bn"), "with shortcuts": ("residual", "residual-bn")}
 QUANTITIES = {"directions that share the energy": "n", "stable rank": "rank", "largest over smallest": "condition", "gain": "gain"}
 DIRECTIONS = {"random": "random", "between images": "images"}
@@ -57,7 +64,7 @@ _AXES = {
 }
 _DEPTH_COLOURS = {8: "#56B4E9", 20: "#009E73", 56: "#CC79A7", 110: "#0072B2"}
 _OFF = {
-    "logits": Axis("logits off by, in their std", 0.01, 10, log=True),
+    "logits": Axis("logits off by, in their std", 0.02, 3, log=True, ticks=(0.03, 0.1, 0.3, 1, 3)),
     "mean": Axis("means off by, in σ", 0.005, 5, log=True, ticks=(0.01, 0.1, 1)),
     "spread": Axis("ln σ off by", 0.005, 5, log=True, ticks=(0.01, 0.1, 1)),
     "cosine": Axis("cosine of the gradients", -0.25, 1, ticks=(0, 0.25, 0.5, 0.75, 1)),
@@ -148,20 +155,13 @@ def matched(M: int, N: int) -> Float[np.ndarray, " k"]:
 
 def pace_table(bridge: Sequence[Record], depth: int) -> str:
     """Markdown: from the toy to the network, how fast directions spread and how much they grow. Medians and ranges of seeds."""
-    names = {
-        "convolutions": "product of convolutions",
-        "plain": "with ReLU",
-        "plain-bn": "with ReLU and BN",
-        "residual": "with ReLU and shortcuts",
-        "residual-bn": "with ReLU, BN and shortcuts",
-    }
     n = float(jacobian.law(jacobian.flattened(depth)[-1:], K)[0])
     rows = [
         "| | directions left of 64 | spread, times the law's pace | largest / smallest s | gain |",
         "|---|---|---|---|---|",
         f"| law of flattened matrices | {n:.0f} | 1 | | 1 |",
     ]
-    for name, text in names.items():
+    for name, text in WORDS.items():
         records = rung(bridge, name, depth)
         cells = (at_end(records, "participation"), paces(records), np.exp(ln_condition(records)), np.exp(at_end(records, "ln_rms")))
         rows.append(f"| {text} | " + " | ".join(spread(cell, ".2g") for cell in cells) + " |")
@@ -218,7 +218,7 @@ def _ranks(row: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
 def off(population: Sequence[Record], quantity: str) -> go.Figure:
     """What a mini-batch's own statistics change, against its size: a curve a depth, the root mean square over layers and mini-batches."""
     depths = sorted({r.config.model.depth for r in population if r.config.model})
-    x = Axis("images in the mini-batch |B|", 1.6, 260, log=True, ticks=(2, 8, 32, 128))
+    x = Axis("images in the mini-batch |B|", 1.6, 700, log=True, ticks=(2, 8, 32, 128))
     fig = figure("", (x, _OFF[quantity]), height=400)
     ends, labels = {}, []
     for depth in depths:
