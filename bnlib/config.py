@@ -21,6 +21,8 @@ Block = Literal["residual", "plain", "fixup", "skipinit"]
 Source = Literal["cifar10", "synthetic"]
 Schedule = Literal["steps", "constant", "plateau"]
 Precision = Literal["fp32", "tf32", "bf16"]
+Directions = Literal["random", "images"]
+Scale = Literal["standardised", "unit", "bytes"]
 Engine = Literal["eager", "graph", "compiled"]
 AnySection = TypeVar("AnySection", bound="Section")
 
@@ -182,6 +184,27 @@ class LinearConfig(Section):
 
 
 @dataclass(frozen=True)
+class JacobianConfig(Section):
+    """Which part of a network's Jacobian is looked at, and of what is counted as the network."""
+
+    k: int = _help("number of directions in image space", 64)
+    directions: Directions = _help("drawn at random, or the differences between images", "random")
+    held: bool = _help("the mini-batch's BN statistics are constants, not differentiated", True)
+    linear: bool = _help("without ReLU and normaliser: the product of its convolutions", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, "k", 1)
+
+
+@dataclass(frozen=True)
+class InputConfig(Section):
+    """How the pixels are given to the network."""
+
+    scale: Scale = _help("mean 0 and deviation 1 a channel; 0 to 1; 0 to 255", "standardised")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One run of one study: the sections it has, and its seed."""
 
@@ -193,6 +216,8 @@ class RunConfig:
     product: ProductConfig | None = None
     linear: LinearConfig | None = None
     train: TrainConfig | None = None
+    jacobian: JacobianConfig | None = None
+    inputs: InputConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The full configuration, defaults included, as stored in a record."""

@@ -31,6 +31,8 @@ _NUMBERS = (
     "catapult",
     "rescale",
     "relative",
+    "jacobian",
+    "population",
 )
 
 

@@ -7,7 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib import catapult, curvature, data, linear, lines, matrices, mlp, nets, noise, probes, records, relative, rescale, train, trunk
+from bnlib import (
+    catapult,
+    curvature,
+    data,
+    jacobian,
+    linear,
+    lines,
+    matrices,
+    mlp,
+    nets,
+    noise,
+    population,
+    probes,
+    records,
+    relative,
+    rescale,
+    train,
+    trunk,
+)
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -68,8 +86,20 @@ def since() -> dict[str, list[float]]:
     return out
 
 
+def bridge() -> dict[str, list[float]]:
+    """Singular values of Jacobians, and what a mini-batch's own statistics change."""
+    x, y = data.batch(data.synthetic(64, 8), 0, 24)
+    V, out = jacobian.random_directions(4, (3, 32, 32), 0), {}
+    for norm, block in (("batch", "residual"), ("none", "plain")):
+        net = nets.build(ModelConfig(depth=8, norm=norm, block=block), 2)
+        out[f"{norm} {block}"] = jacobian.of_network(net, x, V).ravel().tolist()
+    gap = population.gap(net := nets.build(ModelConfig(depth=8), 2), population.frozen(net, x), x[:8], y[:8])
+    out["population"] = [*gap.mean, *gap.spread, gap.logits, *gap.loss, gap.cosine, gap.ratio]
+    return out
+
+
 def now() -> dict[str, dict[str, list[float]]]:
-    return {"networks": networks(), "products": products(), "training": training(), "since": since()}
+    return {"networks": networks(), "products": products(), "training": training(), "since": since(), "bridge": bridge()}
 
 
 def test_the_golden_numbers_reproduce():

@@ -168,8 +168,8 @@ def end_labels(fig: go.Figure, x: Number, ends: Mapping[str, float]) -> None:
     labels_apart(fig, [(x, y, *names[name]) for name, y in ends.items()])
 
 
-def labels_apart(fig: go.Figure, labels: Sequence[tuple[Number, float, str, str]]) -> None:
-    """Words beside (x, y), each with its text and colour, moved up or down where they would touch. For one panel."""
+def labels_apart(fig: go.Figure, labels: Sequence[tuple[Number, float, str, str]], **where: Any) -> None:
+    """Words beside (x, y), each with its text and colour, moved up or down where they would touch. All panels have one y axis."""
     axis, margin = fig.layout.yaxis, fig.layout.margin
     pixels = (fig.layout.height - margin.t - margin.b) / abs(axis.range[1] - axis.range[0])
     falling = sorted(labels, key=lambda one: -one[1])
@@ -179,7 +179,7 @@ def labels_apart(fig: go.Figure, labels: Sequence[tuple[Number, float, str, str]
     given = [min(wanted[k] - 17 * (i - k) for k in range(i + 1)) for i in range(len(falling))]
     middle = sum(wanted) / len(wanted) - sum(given) / len(given)
     for (x, y, text, colour), there, free in zip(falling, wanted, given, strict=True):
-        label(fig, x, y, text, colour, shift=round(free + middle - there))
+        label(fig, x, y, text, colour, shift=round(free + middle - there), **where)
 
 
 def coarse(values: Float[np.ndarray, " x"]) -> Float[np.ndarray, " x"]:

@@ -2,13 +2,14 @@
 
 from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
+from bnlib.studies.bridge import BOTH, BRIDGE, SMALL, TOWARDS
 from bnlib.studies.causal import CAUSAL, CAUSAL_RATES, FIRST, RUNGS, rung
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
 from bnlib.studies.since import BATCHES, EFFECTIVE, NARROW, SINCE, TRUNKS, WIDTHS
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
 
-STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL, *SINCE)}
+STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL, *SINCE, *BRIDGE)}
 
 
 def get(name: str) -> Study:
@@ -20,6 +21,7 @@ def get(name: str) -> Study:
 
 __all__ = [
     "BATCHES",
+    "BOTH",
     "CAUSAL_RATES",
     "DEPTHS",
     "DESCENDED",
@@ -33,7 +35,9 @@ __all__ = [
     "NORMAL",
     "RATES",
     "RUNGS",
+    "SMALL",
     "STUDIES",
+    "TOWARDS",
     "TRUNKS",
     "WIDTHS",
     "Measure",
