@@ -108,7 +108,7 @@ def ladder(bridge: Sequence[Record], depth: int, quantity: str) -> go.Figure:
 
 def spectrum(bridge: Sequence[Record], kind: str, directions: str, depth: int) -> go.Figure:
     """The 64 singular values after the last block, over their geometric mean; thin, products of Gaussian matrices of the size that
-    leaves as many directions.
+    leaves as many directions as the typical seed has.
     """
     y = Axis("s / geometric mean", 0.03, 100, log=True)
     fig = figure("", (Axis("number i of the singular value", 0, 84, ticks=(1, 16, 32, 48, 64)), y), height=420)
@@ -135,14 +135,21 @@ def _depth(records: Sequence[Record]) -> int:
     return records[0].config.model.depth
 
 
+def typical(records: Sequence[Record]) -> Record:
+    """The seed with the median number of directions left; of two, the one with more."""
+    return sorted(records, key=lambda r: float(r.array("participation")[-1]))[len(records) // 2]
+
+
 def _size(records: Sequence[Record]) -> int:
-    n = float(np.median(at_end(records, "participation")))
+    n = float(typical(records).array("participation")[-1])
     return max(K, round(jacobian.effective_size(_depth(records) - 1, n, K)))
 
 
 def misfit(records: Sequence[Record]) -> float:
-    """The largest factor between a singular value, over the geometric mean, and that of the product that leaves as many directions."""
-    apart = np.log(_over_mean(records)).mean(0) - np.log(matched(_depth(records) - 1, _size(records)))
+    """The largest factor between a singular value of the typical seed, over their geometric mean, and that of the product that leaves
+    as many directions.
+    """
+    apart = np.log(_over_mean([typical(records)]))[0] - np.log(matched(_depth(records) - 1, _size(records)))
     return float(np.exp(np.abs(apart).max()))
 
 
