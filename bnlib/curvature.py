@@ -37,11 +37,16 @@ class Hessian:
 
 
 def sharpness(
-    net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tensor, " batch"], tolerance: float = 1e-3, most: int = 100
+    net: ResNet,
+    x: Float[Tensor, "batch 3 height width"],
+    y: Int[Tensor, " batch"],
+    tolerance: float = 1e-3,
+    most: int = 100,
+    basis: int = 20,
 ) -> float:
     """The largest eigenvalue (not magnitude) of the Hessian, relative error about `tolerance`; NaN where the loss is not finite.
 
-    At most `most` restarts of Lanczos; raises ValueError where they do not suffice.
+    Lanczos holds `basis` vectors, one product each, and restarts at most `most` times; raises ValueError where that does not suffice.
     """
     hessian = Hessian(net, x, y)
     if not all(bool(part.isfinite().all()) for part in hessian.gradient):
@@ -49,7 +54,7 @@ def sharpness(
     start = np.random.default_rng(0).standard_normal(hessian.size)
     operator = LinearOperator((hessian.size, hessian.size), matvec=lambda v: hessian @ v.ravel(), dtype=np.float64)
     try:
-        (largest,) = eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, maxiter=most, return_eigenvectors=False)
+        (largest,) = eigsh(operator, k=1, which="LA", v0=start, ncv=basis, tol=tolerance, maxiter=most, return_eigenvectors=False)
     except ArpackNoConvergence:
         raise ValueError(f"Lanczos did not converge in {most} restarts; raise `tolerance` or `most`") from None
     return float(largest)

@@ -13,7 +13,21 @@ from typing import Any
 import torch
 
 # The modules whose text decides a measured number.
-_NUMBERS = ("config", "data", "files", "nets", "probes", "matrices", "linear", "device", "train", "lines", "noise")
+_NUMBERS = (
+    "config",
+    "data",
+    "files",
+    "nets",
+    "probes",
+    "matrices",
+    "linear",
+    "device",
+    "train",
+    "lines",
+    "noise",
+    "curvature",
+    "sharpening",
+)
 
 
 @cache

@@ -1,12 +1,22 @@
 """The studies the book needs: named grids of runs, and how a run is measured."""
 
 from bnlib.config import ConfigError
-from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
+from bnlib.studies.beginning import BEGINNING, BIASED_SIZES, DEPTHS, DRAWS, NOISE_DEPTHS, NOISE_IMAGES, NOISE_SIZES, NORMAL
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
+from bnlib.studies.sharpness import (
+    LEVELS,
+    SHARPNESS,
+    SHARPNESS_EVERY,
+    SHARPNESS_FULL,
+    SHARPNESS_LOOKS,
+    SHARPNESS_RATES,
+    SHARPNESS_STEPS,
+    full_batch,
+)
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
 
-STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING)}
+STUDIES = {study.name: study for study in (*BEGINNING, SHARPNESS, *PRODUCTS, *TRAINING)}
 
 
 def get(name: str) -> Study:
@@ -17,17 +27,29 @@ def get(name: str) -> Study:
 
 
 __all__ = [
+    "BIASED_SIZES",
     "DEPTHS",
     "DESCENDED",
+    "DRAWS",
     "EDGE",
     "FACTORS",
     "FIG1",
     "LADDER",
+    "LEVELS",
+    "NOISE_DEPTHS",
+    "NOISE_IMAGES",
+    "NOISE_SIZES",
     "NORMAL",
     "RATES",
+    "SHARPNESS_EVERY",
+    "SHARPNESS_FULL",
+    "SHARPNESS_LOOKS",
+    "SHARPNESS_RATES",
+    "SHARPNESS_STEPS",
     "STUDIES",
     "Measure",
     "Study",
+    "full_batch",
     "get",
     "largest_that_trains",
     "measure",
