@@ -24,8 +24,9 @@ def _noise(run: RunConfig, bias: float, excess: float) -> dict[str, Any]:
     rng, sizes, small = np.random.default_rng(run.seed), np.array(studies.NOISE_SIZES), np.array(studies.BIASED_SIZES)
     norm, C, batch = 4.0 + run.seed, 20.0 + run.seed, run.model.norm == "batch"
     variance = C / small * (512 - small) / 511
-    chance = 0.001 * variance * rng.standard_normal(3)
+    chance = 0.001 * variance * rng.uniform(-1, 1, 3)
     found = {"biased_size": small, "norm": norm, "bias": bias * norm * 8 / small if batch else chance, "variance": variance}
+    found["bias_error"] = 0.001 * variance
     if not batch:
         found |= {"size": sizes, "C": C}
         for way, exact in (("with_replacement", np.ones(10)), ("without_replacement", (512 - sizes) / 511)):
@@ -48,7 +49,7 @@ def _sharpness(run: RunConfig, power: float, edge: float, gain: float) -> dict[s
         level, reached, end = [], [], "completed"
     else:
         level = list(studies.LEVELS)
-        needed = np.round((20 if batch else 40) / lr ** (1 if lr < 0.1 else 0.5) * np.array([1, 2, 3, 4])).astype(int) // 4
+        needed = np.round((40 if batch else 60) / lr ** (1 if lr < 0.1 else 0.5) * np.array([1, 2, 3, 4])).astype(int) // 4
         reached = [int(k) if k <= studies.SHARPNESS_STEPS else None for k in needed]
         got = [k for k in reached if k is not None]
         step, sharp = np.array([0, *got]), np.array([2.0, *((5 + run.seed) * lr**-power * np.arange(1.0, len(got) + 1))])

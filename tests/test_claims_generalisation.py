@@ -57,7 +57,7 @@ def test_networks_are_compared_at_a_loss_that_all_have_reached():
     small, large = (claims.of_sgd(sharpness(), "none", lr) for lr in (0.01, 0.1))
     assert claims.lowest_common(large) == 0.2
     assert claims.lowest_common(small, large) == 2.0
-    assert claims.updates_to(small[0], 2.0) == 1000
+    assert claims.updates_to(small[0], 2.0) == 1500
     assert claims.at_loss(small[0], 2.0) == pytest.approx(50)
     assert np.isnan(claims.at_loss(small[0], 0.2))
     assert claims.lowest_common([changed(r, reached=[None] * 4) for r in small]) is None

@@ -80,9 +80,9 @@ def bias(records: Sequence[Record], depth: int, share: bool) -> go.Figure:
     sizes = np.array(BIASED_SIZES, float)
     x = Axis("mini-batch size |B|", 6, 260, log=True, ticks=BIASED_SIZES)
     parts = {norm: moments(records, norm, depth) for norm in ("batch", "none")}
-    first = {norm: readable(100 * float(np.mean(_shown(parts[norm], share)["bias"][:, 0]))).replace("-", "−") for norm in parts}
+    first = {norm: _per_cent(float(np.mean(_shown(parts[norm], share)["bias"][:, 0]))) for norm in parts}
     what = "of the squared error" if share else "of the gradient's squared length"
-    title = f"{depth} layers, |B| = {BIASED_SIZES[0]}: bias is {first['batch']} % {what} with BN, {first['none']} % without"
+    title = f"{depth} layers, |B| = {BIASED_SIZES[0]}: bias is {first['batch']} {what} with BN, {first['none']} without"
     everything = [_shown(moments(records, norm, d), share) for norm in parts for d in (8, 20)]
     fig = figure(
         title,
@@ -94,8 +94,8 @@ def bias(records: Sequence[Record], depth: int, share: bool) -> go.Figure:
     for row, key in enumerate(_PARTS, start=1):
         for norm, part in parts.items():
             series, values = SERIES[norm], _shown(part, share)[key]
+            faint = {"color": series.colour, "width": 1}
             for one in values:
-                faint = {"color": series.colour, "width": 1}
                 fig.add_scatter(x=sizes, y=coarse(one), mode="lines", line=faint, opacity=0.3, hoverinfo="skip", row=row, col=1)
             look = {"line": {"color": series.colour, "width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
             fig.add_scatter(x=sizes, y=coarse(values.mean(0)), mode="lines+markers", name=series.label, **look, row=row, col=1)
@@ -118,6 +118,10 @@ def moments(records: Sequence[Record], norm: str, depth: int) -> dict[str, Float
 def _shown(part: dict[str, Float[np.ndarray, "seeds size"]], share: bool) -> dict[str, Float[np.ndarray, "seeds size"]]:
     whole = part["bias"] + part["variance"] if share else np.ones_like(part["bias"])
     return {name: values / whole for name, values in part.items()}
+
+
+def _per_cent(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f} %".replace("-", "−")
 
 
 def _axis(name: str, share: bool, values: Float[np.ndarray, " n"]) -> Axis:

@@ -67,7 +67,7 @@ def at_level(records: Sequence[Record], level: float, measure: str) -> go.Figure
         look = {"line": {"width": 2.5, "dash": series.dash, "color": series.colour}, "marker": {"symbol": series.symbol, "size": 8}}
         fig.add_scatter(x=list(reached), y=coarse(np.array(mean)), mode="lines+markers", name=series.label, **look)
         lost = np.array([lr for lr, v in values.items() for x in v if not np.isfinite(x)])
-        height = axis.low * 1.25 if axis.log else axis.low + 2
+        height = axis.low * 1.25 if axis.log else axis.low + 2.0
         crosses(fig, lost * (1.06 if norm == "none" else 1 / 1.06), np.full(len(lost), height))
         if mean:
             ends = min(reached), max(reached)

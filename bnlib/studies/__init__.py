@@ -1,7 +1,7 @@
 """The studies the book needs: named grids of runs, and how a run is measured."""
 
 from bnlib.config import ConfigError
-from bnlib.studies.beginning import BEGINNING, BIASED_SIZES, DEPTHS, DRAWS, NOISE_DEPTHS, NOISE_IMAGES, NOISE_SIZES, NORMAL
+from bnlib.studies.beginning import BEGINNING, BIASED_SIZES, DEPTHS, NOISE_DEPTHS, NOISE_IMAGES, NOISE_SIZES, NORMAL
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
 from bnlib.studies.sharpness import (
     LEVELS,
@@ -30,7 +30,6 @@ __all__ = [
     "BIASED_SIZES",
     "DEPTHS",
     "DESCENDED",
-    "DRAWS",
     "EDGE",
     "FACTORS",
     "FIG1",
