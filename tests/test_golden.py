@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib import curvature, data, linear, lines, matrices, nets, noise, probes, records, train
-from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from bnlib import curvature, data, linear, lines, matrices, nets, noise, probes, records, sharpening, train
+from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden.json")
 KEYS = ("loss", "ln_mean", "ln_std", "gradient_std", "gradient_kurtosis", "coherence_ratio", "coherence_random", "mean_row_energy")
@@ -47,6 +47,13 @@ def training() -> dict[str, list[float]]:
         out[f"line {norm}"] = [*line["loss"], line["gradient_norm"], *line["variance_3"].ravel()]
     net, x, y = nets.build(ModelConfig(depth=8, norm="none"), 2), *data.batch(images, 0, 8)
     out["noise"] = [noise.constant(noise.gram(net, x, y)), curvature.sharpness(net, x, y)]
+    net = nets.build(ModelConfig(depth=8), 2)
+    moments = noise.bias_and_variance(net, x, y, 4, 12, 0)
+    out["bias"] = [moments.bias, moments.variance, moments.norm, moments.error]
+    setting = TrainConfig(lr=0.03, steps=4, batch=24, schedule="constant", augment=False)
+    run = RunConfig("sharpness", 1, ModelConfig(depth=8), DataConfig("synthetic", 48, 8), ProbeConfig(batch=16), train=setting)
+    along = sharpening.along_training(run, images, (2.0,), 2)
+    out["sharpening"] = [*along["loss"], *along["sharpness"], *along["test_loss"][1:], *along["epoch_loss"]]
     return out
 
 

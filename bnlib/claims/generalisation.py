@@ -51,7 +51,7 @@ def noise_follows_the_bound(noise: Sequence[Record]) -> Verdict:
 
 def biased(record: Record) -> Bool[np.ndarray, " size"]:
     """Whether the squared bias is `CHANCE` standard errors away from zero; below zero, where it cannot be, no less than above."""
-    return np.abs(record.array("bias")) > CHANCE * record.array("bias_error")
+    return np.array(np.abs(record.array("bias")) > CHANCE * record.array("bias_error"))
 
 
 def bn_biases(noise: Sequence[Record]) -> Verdict:

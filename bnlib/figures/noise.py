@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from bnlib.claims import held
 from bnlib.controls import number_text
-from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, label, powers, readable, theory
+from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, label, power_label, powers, readable, theory
 from bnlib.records import Record
 from bnlib.studies import BIASED_SIZES, NOISE_SIZES
 
@@ -43,14 +43,15 @@ def noise(records: Sequence[Record], depth: int, lr: float, size: int) -> go.Fig
     )
     ends = [RATES[0] ** 2 * C.mean() / 1200, RATES[-1] ** 2 * max(C.mean(), step.mean())]
     low, high = 10 ** np.floor(np.log10(ends[0])), 10 ** np.ceil(np.log10(ends[1]) + 0.3)
-    top = Axis("mean |α g<sub>B</sub> − α g|²", float(low), float(high), log=True, ticks=powers(low, high, 6))
+    ticks = powers(float(low), float(high), 6)
+    top = Axis("mean |α g<sub>B</sub> − α g|²", float(low), float(high), log=True, ticks=ticks, labels=[power_label(t) for t in ticks])
     fig = figure(title, (_SIZE, top), (_SIZE, Axis("over the bound", 0, 1.3, ticks=(0, 0.5, 1))), height=540, stack=True)
     fig.layout.yaxis.domain, fig.layout.yaxis2.domain = (0.45, 1.0), (0.0, 0.3)
     fig.update_xaxes(title_text="", row=1, col=1)
     theory(fig, sizes, coarse(bound), "the bound", row=1, col=1)
     theory(fig, sizes[[0, -1]], coarse(np.full(2, lr**2 * step.mean())), "the full step", row=1, col=1)
-    label(fig, 1, float(lr**2 * step.mean()), "the full step, |α g|²", shift=9, row=1, col=1)
-    label(fig, 1, float(bound[0]), "the bound, α²C/|B|", shift=-14, row=1, col=1)
+    label(fig, 1, float(lr**2 * step.mean()), "the full step, |α g|²", shift=-10, row=1, col=1)
+    label(fig, 4, float(bound[2]), "the bound, α²C/|B|", shift=12, row=1, col=1)
     theory(fig, sizes[[0, -1]], np.ones(2), "exact, with replacement", row=2, col=1)
     fine = np.geomspace(1, IMAGES, 40)
     theory(fig, coarse(fine), coarse(np.asarray(factor(fine))), "exact, without", row=2, col=1)

@@ -22,7 +22,7 @@ MEASURES = {"sharpness": "sharpness", "test accuracy, %": "test_acc", "updates n
 RUNS = {"full batch": 0.0} | {f"SGD at {lr:g}": lr for lr in SHARPNESS_RATES}
 LOSSES = (2.25, 2.2, 2.15, 2.1, 2.05, 2.0)
 _AXES = {
-    "sharpness": Axis("sharpness", 1, 2000, log=True),
+    "sharpness": Axis("sharpness", 0.1, 2000, log=True),
     "test_acc": Axis("test accuracy, %", 0, 60),
     "updates": Axis("updates needed", 10, 3000, log=True, ticks=(10, 30, 100, 300, 1000)),
 }
@@ -44,8 +44,8 @@ def measured(records: Sequence[Record], norm: str, level: float, measure: str) -
 def at_level(records: Sequence[Record], level: float, measure: str) -> go.Figure:
     """`measure` against the learning rate, all networks at the same training loss; seeds faint, their mean strong.
 
-    With the sharpness, thin, 2 (1 + β) / α: a limit for descent on the full batch, and for SGD only something to compare with. A red
-    cross is a seed that did not get to this loss.
+    With the sharpness, thin, 2 (1 + β) / α: a limit for descent on the full batch, and for SGD only something to compare with. At the
+    foot, runs that did not get to this loss: hollow, or a red cross where they diverged.
     """
     axis = _AXES[measure]
     fig = figure("", (_RATE, axis), height=420)
@@ -66,9 +66,7 @@ def at_level(records: Sequence[Record], level: float, measure: str) -> go.Figure
         mean = [float(v.mean() if measure == "test_acc" else np.exp(np.log(v).mean())) for v in reached.values()]
         look = {"line": {"width": 2.5, "dash": series.dash, "color": series.colour}, "marker": {"symbol": series.symbol, "size": 8}}
         fig.add_scatter(x=list(reached), y=coarse(np.array(mean)), mode="lines+markers", name=series.label, **look)
-        lost = np.array([lr for lr, v in values.items() for x in v if not np.isfinite(x)])
-        height = axis.low * 1.25 if axis.log else axis.low + 2.0
-        crosses(fig, lost * (1.06 if norm == "none" else 1 / 1.06), np.full(len(lost), height))
+        _lost(fig, records, norm, level, axis.low * 1.25 if axis.log else axis.low + 2.0)
         if mean:
             ends = min(reached), max(reached)
             said.append(f"{series.label} {readable(mean[0])} at {ends[0]:g}, {readable(mean[-1])} at {ends[1]:g}")
@@ -80,6 +78,20 @@ def at_level(records: Sequence[Record], level: float, measure: str) -> go.Figure
     start = f"{what.capitalize()}{per_cent} at training loss {level:g}: "
     fig.update_layout(title_text=start + ("; ".join(said) if said else "not yet measured"))
     return fig
+
+
+def _lost(fig: go.Figure, records: Sequence[Record], norm: str, level: float, height: float) -> None:
+    """Mark at the foot the rates at which some run did not get to this loss."""
+    runs = [r for lr in SHARPNESS_RATES for r in of_sgd(records, norm, lr) if not math.isfinite(updates_to(r, level))]
+    diverged = [r.measured["end"].startswith("diverged") for r in runs]
+    shift = 1.06 if norm == "none" else 1 / 1.06
+    places = [
+        sorted({r.config.train.lr * shift for r, gone in zip(runs, diverged, strict=True) if r.config.train and gone == g})
+        for g in (False, True)
+    ]
+    look = {"symbol": f"{SERIES[norm].symbol}-open", "size": 8, "color": SERIES[norm].colour}
+    fig.add_scatter(x=places[0], y=[height] * len(places[0]), mode="markers", marker=look, name=f"{SERIES[norm].label}, not reached")
+    crosses(fig, np.array(places[1], float), np.full(len(places[1]), height))
 
 
 def along(records: Sequence[Record], norm: str, lr: float) -> go.Figure:
@@ -99,7 +111,7 @@ def along(records: Sequence[Record], norm: str, lr: float) -> go.Figure:
     label(fig, 0.98 * length, limit(rate), f"2(1 + β)/α = {readable(limit(rate))}", anchor="right", shift=10, row=1, col=1)
     for run in runs:
         for row, name in ((1, "sharpness"), (2, "loss")):
-            y = coarse(np.maximum(run.array(name), 0.011 if name == "loss" else 1.05))
+            y = coarse(np.maximum(run.array(name), 0.011 if name == "loss" else 0.11))
             look = {"line": {"width": 1.5, "dash": series.dash, "color": series.colour}, "marker": {"symbol": series.symbol, "size": 6}}
             fig.add_scatter(
                 x=run.array("step"), y=y, mode="lines+markers", opacity=0.8, name=f"seed {run.config.seed}", **look, row=row, col=1
@@ -118,11 +130,11 @@ def _longest(whole: bool, norm: str) -> Number:
 
 
 def progress(max_lr: Sequence[Record], depth: int, loss: float) -> go.Figure:
-    """Updates until the mean of 20 mini-batch losses is at most `loss`, against the learning rate; at the top, not within 100.
+    """Updates until the mean of 20 mini-batch losses is at most `loss`, against the learning rate; at the top, more than 100.
 
     Of the first seed, which has every rate.
     """
-    never = Axis("updates needed", 15, 260, log=True, ticks=(20, 30, 50, 100, _NEVER), labels=("20", "30", "50", "100", "not in 100"))
+    never = Axis("updates needed", 15, 260, log=True, ticks=(20, 30, 50, 100, _NEVER), labels=("20", "30", "50", "100", "> 100"))
     fig = figure("", (_LADDER, never), height=420)
     said, labels = [], []
     for norm in PAIR:
@@ -151,7 +163,7 @@ def needs(max_lr: Sequence[Record], norm: str, depth: int, loss: float) -> Mappi
     found = {}
     for run in held(max_lr, norm=norm, depth=depth, seed=0):
         assert run.config.train is not None
-        means = np.convolve(run.array("step_loss"), np.full(20, 1 / 20), mode="valid")
-        below = np.flatnonzero(means <= loss)
+        sums = np.convolve(run.array("step_loss"), np.ones(20), mode="valid")
+        below = np.flatnonzero(sums <= 20 * loss)
         found[run.config.train.lr] = float(below[0] + 20) if len(below) else math.nan
     return dict(sorted(found.items()))
