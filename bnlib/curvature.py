@@ -46,11 +46,12 @@ def sharpness(
     y: Int[Tensor, " batch"],
     tolerance: float = 1e-3,
     most: int = 100,
+    basis: int = 20,
     loss: Loss = F.cross_entropy,
 ) -> float:
     """The largest eigenvalue (not magnitude) of the Hessian, relative error about `tolerance`; NaN where the loss is not finite.
 
-    At most `most` restarts of Lanczos; raises ValueError where they do not suffice.
+    Lanczos holds `basis` vectors, one product each, and restarts at most `most` times; raises ValueError where that does not suffice.
     """
     hessian = Hessian(net, x, y, loss)
     if not all(bool(part.isfinite().all()) for part in hessian.gradient):
@@ -58,7 +59,7 @@ def sharpness(
     start = np.random.default_rng(0).standard_normal(hessian.size)
     operator = LinearOperator((hessian.size, hessian.size), matvec=lambda v: hessian @ v.ravel(), dtype=np.float64)
     try:
-        (largest,) = eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, maxiter=most, return_eigenvectors=False)
+        (largest,) = eigsh(operator, k=1, which="LA", v0=start, ncv=basis, tol=tolerance, maxiter=most, return_eigenvectors=False)
     except ArpackNoConvergence:
         raise ValueError(f"Lanczos did not converge in {most} restarts; raise `tolerance` or `most`") from None
     return float(largest)

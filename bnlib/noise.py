@@ -5,6 +5,8 @@ example has no loss of its own: the mini-batch gradient is not only noisy but bi
 """
 
 from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from bnlib.nets import ResNet
+
+GROUPS = 10  # of draws, for the standard error of the bias
+Way = Literal["with replacement", "without replacement", "independent"]
 
 
 def gradient(net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tensor, " batch"]) -> Float[Tensor, " parameter"]:
@@ -58,24 +63,54 @@ def drawn(G: Float[np.ndarray, "n n"], size: int, replacement: bool, draws: int,
     return squares
 
 
+def every(n: int, size: int, way: Way) -> tuple[Float[np.ndarray, "batches n"], Float[np.ndarray, " batches"]]:
+    """All mini-batches of `size` out of n: how often each has each example, and its probability. For small n: there are up to n^size.
+
+    "independent" takes each example with probability size / n, so that the size itself is random.
+    """
+    if way == "independent":
+        counts = np.array(list(product((0.0, 1.0), repeat=n)))
+        taken = counts.sum(1)
+        return counts, (size / n) ** taken * (1 - size / n) ** (n - taken)
+    chosen = list(product(range(n), repeat=size) if way == "with replacement" else combinations(range(n), size))
+    counts = np.array([np.bincount(batch, minlength=n) for batch in chosen], float)
+    return counts, np.full(len(counts), 1 / len(counts))
+
+
 @dataclass(frozen=True)
 class Moments:
-    """Of the mini-batch gradient about the full one g: |E g_B - g|^2 and E |g_B - E g_B|^2, without bias, and |g|^2."""
+    """Of the mini-batch gradient about the full one g: |E g_B - g|^2 and E |g_B - E g_B|^2, without bias, and |g|^2.
+
+    `error` is the standard error of `bias`, by the jackknife over ten groups of draws; NaN of fewer than three draws.
+    """
 
     bias: float
     variance: float
     norm: float
+    error: float
 
 
 def bias_and_variance(net: ResNet, x: Float[Tensor, "n 3 height width"], y: Int[Tensor, " n"], size: int, draws: int, seed: int) -> Moments:
     """How mini-batches of `size` out of the n examples, drawn without replacement, estimate the gradient of all n together."""
     generator = torch.Generator().manual_seed(seed)
     full = gradient(net, x, y).double()
-    mean, square = torch.zeros_like(full), 0.0
-    for _ in range(draws):
+    sums, square = torch.zeros(min(GROUPS, draws), len(full), dtype=torch.float64), 0.0
+    for draw in range(draws):
         chosen = torch.randperm(len(x), generator=generator)[:size]
         g = gradient(net, x[chosen], y[chosen]).double() - full
-        mean += g / draws
+        sums[draw % len(sums)] += g
         square += g.square().sum().item() / draws
-    variance = (square - mean.square().sum().item()) * draws / (draws - 1)
-    return Moments(mean.square().sum().item() - variance / draws, variance, full.square().sum().item())
+    inner = (sums @ sums.T).numpy()
+    mean = float(inner.sum()) / draws**2
+    variance = (square - mean) * draws / (draws - 1)
+    return Moments(mean - variance / draws, variance, full.square().sum().item(), _error(inner, draws / len(sums)))
+
+
+def _error(inner: Float[np.ndarray, "k k"], each: float) -> float:
+    """The jackknife's standard error of the mean of m_i . m_j over pairs i != j of groups, from the inner products of the groups' sums."""
+    k = len(inner)
+    if k < 3:
+        return float("nan")
+    between = (inner - np.diag(np.diag(inner))) / each**2
+    without = (between.sum() - 2 * between.sum(1)) / ((k - 1) * (k - 2))  # each group left out in turn
+    return float(np.sqrt((k - 1) / k * ((without - without.mean()) ** 2).sum()))

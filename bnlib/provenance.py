@@ -33,6 +33,7 @@ _NUMBERS = (
     "relative",
     "jacobian",
     "population",
+    "sharpening",
 )
 
 

@@ -23,10 +23,11 @@ from bnlib import (
     records,
     relative,
     rescale,
+    sharpening,
     train,
     trunk,
 )
-from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden.json")
 KEYS = ("loss", "ln_mean", "ln_std", "gradient_std", "gradient_kurtosis", "coherence_ratio", "coherence_random", "mean_row_energy")
@@ -95,6 +96,13 @@ def bridge() -> dict[str, list[float]]:
         out[f"{norm} {block}"] = jacobian.of_network(net, x, V).ravel().tolist()
     gap = population.gap(net := nets.build(ModelConfig(depth=8), 2), population.frozen(net, x), x[:8], y[:8])
     out["population"] = [*gap.mean, *gap.spread, gap.logits, *gap.loss, gap.cosine, gap.ratio]
+    net = nets.build(ModelConfig(depth=8), 2)
+    moments = noise.bias_and_variance(net, x, y, 4, 12, 0)
+    out["bias"] = [moments.bias, moments.variance, moments.norm, moments.error]
+    setting = TrainConfig(lr=0.03, steps=4, batch=24, schedule="constant", augment=False)
+    run = RunConfig("sharpness", 1, ModelConfig(depth=8), DataConfig("synthetic", 48, 8), ProbeConfig(batch=16), train=setting)
+    along = sharpening.along_training(run, images, (2.0,), 2)
+    out["sharpening"] = [*along["loss"], *along["sharpness"], *along["test_loss"][1:], *along["epoch_loss"]]
     return out
 
 

@@ -41,6 +41,22 @@ def test_the_expected_noise_is_that_of_all_mini_batches_counted_out(n: int, size
         assert noise.expected(G, size, replacement=False) <= noise.constant(G) / size + 1e-12
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 6), st.integers(1, 4), st.integers(0, 99))
+def test_every_mini_batch_is_there_with_its_probability(n: int, size: int, seed: int):
+    size, rows = min(size, n), vectors(n, seed)
+    G, off = rows @ rows.T, rows - rows.mean(0)
+    for way, exact in (
+        ("with replacement", noise.expected(G, size, replacement=True)),
+        ("without replacement", noise.expected(G, size, replacement=False)),
+        ("independent", (n - size) / n * noise.constant(G) / size),
+    ):
+        counts, probability = noise.every(n, size, way)
+        assert probability.sum() == pytest.approx(1)
+        assert probability @ counts == pytest.approx(np.full(n, size / n))
+        assert probability @ ((counts @ off / size) ** 2).sum(1) == pytest.approx(exact, abs=1e-12)
+
+
 def test_drawn_mini_batches_have_the_expected_noise():
     rows = vectors(50, 1)
     G = rows @ rows.T
@@ -67,13 +83,30 @@ def test_without_bn_the_mini_batch_gradient_is_unbiased():
     moments = noise.bias_and_variance(net(), x, y, size=5, draws=60, seed=0)
     G = noise.gram(net(), x, y)
     assert moments.variance == pytest.approx(noise.expected(G, 5, replacement=False), rel=0.3)
-    assert abs(moments.bias) < moments.variance / 20
+    assert abs(moments.bias) < 5 * moments.error
     assert moments.norm == pytest.approx(G.mean(), rel=1e-5)
 
 
 def test_with_bn_small_mini_batches_are_biased():
-    moments = noise.bias_and_variance(net("batch"), *some(30), size=4, draws=60, seed=0)
+    x, y = some(30)
+    moments = noise.bias_and_variance(net("batch"), x[:, :, ::4, ::4], y, size=4, draws=200, seed=0)
     assert moments.bias > 0.02 * moments.norm
+    assert moments.bias > 5 * moments.error
+
+
+def test_the_error_of_the_bias_is_the_spread_of_repetitions(monkeypatch: pytest.MonkeyPatch):
+    rows = torch.from_numpy(vectors(12, 3))
+
+    def mean(net: nets.ResNet, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return rows[y].mean(0) + 0.5 * (len(y) < 12)  # biased, were it not for the full one
+
+    monkeypatch.setattr(noise, "gradient", mean)
+    x, y = torch.zeros(12, 3, 1, 1), torch.arange(12)
+    found = [noise.bias_and_variance(net(), x, y, 3, 50, seed) for seed in range(200)]
+    biases = np.array([m.bias for m in found])
+    assert biases.mean() == pytest.approx(7 * 0.25, abs=4 * biases.std() / 200**0.5)
+    assert np.median([m.error for m in found]) == pytest.approx(biases.std(), rel=0.25)
+    assert np.isnan(noise.bias_and_variance(net(), x, y, 3, 2, 0).error)
 
 
 def test_looking_leaves_the_net_as_it_was():

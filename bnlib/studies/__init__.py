@@ -1,15 +1,25 @@
 """The studies the book needs: named grids of runs, and how a run is measured."""
 
 from bnlib.config import ConfigError
-from bnlib.studies.beginning import BEGINNING, DEPTHS, NORMAL
+from bnlib.studies.beginning import BEGINNING, BIASED_SIZES, DEPTHS, NOISE_DEPTHS, NOISE_IMAGES, NOISE_SIZES, NORMAL
 from bnlib.studies.bridge import BOTH, BRIDGE, SMALL, TOWARDS
 from bnlib.studies.causal import CAUSAL, CAUSAL_RATES, FIRST, RUNGS, rung
 from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
+from bnlib.studies.sharpness import (
+    LEVELS,
+    SHARPNESS,
+    SHARPNESS_EVERY,
+    SHARPNESS_FULL,
+    SHARPNESS_LOOKS,
+    SHARPNESS_RATES,
+    SHARPNESS_STEPS,
+    full_batch,
+)
 from bnlib.studies.since import BATCHES, EFFECTIVE, NARROW, SINCE, TRUNKS, WIDTHS
 from bnlib.studies.study import Measure, Study, measure
 from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
 
-STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL, *SINCE, *BRIDGE)}
+STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL, *SINCE, *BRIDGE, SHARPNESS)}
 
 
 def get(name: str) -> Study:
@@ -21,6 +31,7 @@ def get(name: str) -> Study:
 
 __all__ = [
     "BATCHES",
+    "BIASED_SIZES",
     "BOTH",
     "CAUSAL_RATES",
     "DEPTHS",
@@ -31,10 +42,19 @@ __all__ = [
     "FIG1",
     "FIRST",
     "LADDER",
+    "LEVELS",
     "NARROW",
+    "NOISE_DEPTHS",
+    "NOISE_IMAGES",
+    "NOISE_SIZES",
     "NORMAL",
     "RATES",
     "RUNGS",
+    "SHARPNESS_EVERY",
+    "SHARPNESS_FULL",
+    "SHARPNESS_LOOKS",
+    "SHARPNESS_RATES",
+    "SHARPNESS_STEPS",
     "SMALL",
     "STUDIES",
     "TOWARDS",
@@ -42,6 +62,7 @@ __all__ = [
     "WIDTHS",
     "Measure",
     "Study",
+    "full_batch",
     "get",
     "largest_that_trains",
     "measure",

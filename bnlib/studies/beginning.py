@@ -16,6 +16,8 @@ DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 NORMAL = {"batch": 0.1, "none": 1e-4, "last-features": 0.03}  # learning rates of the paper's normal schedules; the last as remembered
 NOISE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of mini-batches out of 512 images
 BIASED_SIZES = (8, 32, 128)
+NOISE_DEPTHS, NOISE_IMAGES = (8, 20), 512
+DRAWN = 6400  # images drawn at each of these sizes
 
 Probe = Callable[[nets.ResNet, Tensor, Tensor], dict[str, Any]]  # a network and a mini-batch in, numbers and arrays by name out
 
@@ -72,22 +74,23 @@ def _divergence_runs() -> Iterator[RunConfig]:
 
 
 def _noise_runs() -> Iterator[RunConfig]:
-    for seed, depth, norm in product(range(5), (8, 20), ("none", "batch")):
-        yield RunConfig("noise", seed, ModelConfig(depth=depth, norm=norm), DataConfig(), ProbeConfig(batch=512))  # type: ignore[arg-type]
+    for seed, depth, norm in product(range(5), NOISE_DEPTHS, ("none", "batch")):
+        yield RunConfig("noise", seed, ModelConfig(depth=depth, norm=norm), DataConfig(), ProbeConfig(batch=NOISE_IMAGES))  # type: ignore[arg-type]
 
 
 def _measure_noise(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
-    """Without BN the constant C and |g_B - g|^2 of 2000 mini-batches a size; with and without it bias and variance from 50."""
+    """Without BN C and |g_B - g|^2 of 2000 mini-batches a size; with and without it bias and variance, from 6400 images a size."""
     assert run.model is not None
     assert run.probe is not None
     assert dataset is not None
     net = nets.build(run.model, run.seed)
     x, y = data.batch(dataset, run.seed, run.probe.batch)
-    moments = [noise.bias_and_variance(net, x, y, size, 50, run.seed) for size in BIASED_SIZES]
+    moments = [noise.bias_and_variance(net, x, y, size, DRAWN // size, run.seed) for size in BIASED_SIZES]
     measured: dict[str, Any] = {
         "biased_size": BIASED_SIZES,
         "norm": moments[0].norm,
         "bias": [m.bias for m in moments],
+        "bias_error": [m.error for m in moments],
         "variance": [m.variance for m in moments],
     }
     if run.model.norm == "none":
