@@ -216,6 +216,11 @@ def test_a_verdict_that_changed_fails_until_it_is_noted(tmp_path: Path):
     assert run(*at)[0] == 0
 
 
+def test_the_place_of_a_claim_names_authors():
+    assert verdicts.place("zhang2019fixup, de2020batch") == "Zhang 2019, De 2020"
+    assert verdicts.place("Sec 3.1, Fig 7") == "Sec 3.1, Fig 7"
+
+
 def test_the_page_escapes_what_it_shows():
     entry = ledger.parse([ENTRY | {"says": "a < b & c"}])[0]
     one = ledger.Judged(entry, claims.Verdict("c", "partly", "x < y"), ())

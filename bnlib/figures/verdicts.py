@@ -1,6 +1,7 @@
 """The ledger as a page shows it: all claims with what they came to, to be filtered, and the short table of the first page."""
 
 import html
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,6 +14,11 @@ RESULTS = "../_static/results"  # of the built book, as seen from a chapter
 def title(chapter: str) -> str:
     """A chapter's name, after its file."""
     return chapter.replace("-", " ").capitalize()
+
+
+def place(where: str) -> str:
+    """Where a claim is made, with citation keys such as yang2019mean as Yang 2019."""
+    return re.sub(r"\b([a-z]+)(\d{4})[a-z]+\b", lambda key: f"{key[1].capitalize()} {key[2]}", where)
 
 
 def page(judged: Sequence[Judged]) -> str:
@@ -37,7 +43,7 @@ def _menu(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
 
 def _claim(one: Judged) -> str:
     entry, verdict = one.entry, one.verdict
-    place = f"{entry.chapter}.html" + (f"#{entry.figure}" if entry.figure else "")
+    link = f"{entry.chapter}.html" + (f"#{entry.figure}" if entry.figure else "")
     links = "".join(
         f'<li><a href="{RESULTS}/{r.config.study}/{r.config.run_id}.json">{r.config.study} {r.config.run_id}</a></li>' for r in one.records
     )
@@ -51,7 +57,7 @@ def _claim(one: Judged) -> str:
     return (
         f'<li id="{entry.id}" data-verdict="{verdict.word}" data-chapter="{entry.chapter}">'
         f'<p><b class="bn-word">{verdict.word}</b> {html.escape(entry.says)} '
-        f'<a href="{place}">{html.escape(title(entry.chapter))}</a> <span class="bn-because">{html.escape(entry.where)}</span></p>'
+        f'<a href="{link}">{html.escape(title(entry.chapter))}</a> <span class="bn-because">{html.escape(place(entry.where))}</span></p>'
         f'<p class="bn-because">{html.escape(verdict.because[0].upper() + verdict.because[1:])}.</p>'
         f"<details><summary>how it is judged</summary><dl>{terms}</dl></details>{held}</li>"
     )
