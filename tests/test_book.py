@@ -40,6 +40,7 @@ class TinyBook:
         self.write("_config.yml", yaml.safe_dump(config))
         self.write("_toc.yml", "{format: jb-book, root: page}")
         self.write("requirements.txt", "numpy==1.0\nnot-there==1.0\n")
+        self.write("CITATION.cff", (ROOT / "CITATION.cff").read_text())
         self.write("toy/__init__.py", "CONSTANT = 1\n")
         self.write("results/study/run.json", "[1]")
         self.cell(
