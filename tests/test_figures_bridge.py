@@ -12,7 +12,7 @@ from bnlib.config import DataConfig, InputConfig, JacobianConfig, ModelConfig, P
 from bnlib.explore import explore
 from bnlib.figures import bridge as figures
 from bnlib.figures.style import RED, SERIES
-from bnlib.studies import LADDER, RUNGS, SMALL
+from bnlib.studies import LADDER, SMALL, TOWARDS
 
 SEEDS = range(2)
 RATE = {"convolutions": 0.01, "plain": 0.02, "plain-bn": 0.03, "residual": 0.05, "residual-bn": 0.005}  # of ln(s_1 / s_64), a layer
@@ -24,7 +24,7 @@ def record(run: RunConfig, **measured: Any) -> records.Record:
 
 def seen(name: str, seed: int, depth: int, batch: int = 128, **setting: Any) -> records.Record:
     """64 logarithms spread evenly, by RATE times the layer."""
-    changes, linear = RUNGS[name]
+    changes, linear = TOWARDS[name]
     model, probe = ModelConfig(depth=depth, **changes), ProbeConfig(batch=batch)
     run = RunConfig("bridge", seed, model, DataConfig(), probe, jacobian=JacobianConfig(linear=linear, **setting))
     log_s = np.outer(RATE[name] * jacobian.layers(depth), np.linspace(1, 0, 64)) + seed
@@ -42,7 +42,7 @@ def seen(name: str, seed: int, depth: int, batch: int = 128, **setting: Any) -> 
 
 @pytest.fixture(scope="module")
 def bridge() -> list[records.Record]:
-    grid = product(RUNGS, SEEDS, (8, 56), ("random", "images"))
+    grid = product(TOWARDS, SEEDS, (8, 56), ("random", "images"))
     found = [seen(name, seed, depth, directions=way) for name, seed, depth, way in grid]
     return found + [
         seen(name, seed, 32, SMALL, held=held) for name, seed, held in product(("plain-bn", "residual-bn"), SEEDS, (True, False))

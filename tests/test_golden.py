@@ -70,6 +70,13 @@ def training() -> dict[str, list[float]]:
     run = RunConfig("ladder", 1, ModelConfig(depth=8, norm="none"), DataConfig("synthetic", 64, 8), train=setting)
     measured = relative.of_run(run, images)
     out["clipped"] = [*measured["relative_step"], *measured["gradient_norm"].tolist(), *measured["kernel_length"]]
+    net = nets.build(ModelConfig(depth=8), 2)
+    moments = noise.bias_and_variance(net, x, y, 4, 12, 0)
+    out["bias"] = [moments.bias, moments.variance, moments.norm, moments.error]
+    setting = TrainConfig(lr=0.03, steps=4, batch=24, schedule="constant", augment=False)
+    run = RunConfig("sharpness", 1, ModelConfig(depth=8), DataConfig("synthetic", 48, 8), ProbeConfig(batch=16), train=setting)
+    along = sharpening.along_training(run, images, (2.0,), 2)
+    out["sharpening"] = [*along["loss"], *along["sharpness"], *along["test_loss"][1:], *along["epoch_loss"]]
     return out
 
 
@@ -96,13 +103,6 @@ def bridge() -> dict[str, list[float]]:
         out[f"{norm} {block}"] = jacobian.of_network(net, x, V).ravel().tolist()
     gap = population.gap(net := nets.build(ModelConfig(depth=8), 2), population.frozen(net, x), x[:8], y[:8])
     out["population"] = [*gap.mean, *gap.spread, gap.logits, *gap.loss, gap.cosine, gap.ratio]
-    net = nets.build(ModelConfig(depth=8), 2)
-    moments = noise.bias_and_variance(net, x, y, 4, 12, 0)
-    out["bias"] = [moments.bias, moments.variance, moments.norm, moments.error]
-    setting = TrainConfig(lr=0.03, steps=4, batch=24, schedule="constant", augment=False)
-    run = RunConfig("sharpness", 1, ModelConfig(depth=8), DataConfig("synthetic", 48, 8), ProbeConfig(batch=16), train=setting)
-    along = sharpening.along_training(run, images, (2.0,), 2)
-    out["sharpening"] = [*along["loss"], *along["sharpness"], *along["test_loss"][1:], *along["epoch_loss"]]
     return out
 
 
