@@ -250,7 +250,7 @@ def test_the_checks_are_made_at_the_build(built: Path, open_page: Callable[..., 
     page = open_page((built / "book" / "how-made.html").as_uri()).page
     count = sum(1 for _ in RESULTS.rglob("*.json"))
     checks = page.locator(".bn-checks")
-    assert f"{count} records read and verified, 0 problems" in checks.inner_text()
+    assert f"{count} read and verified, 0 problems" in checks.inner_text()
     assert f"{len(judged)} claims judged anew" in checks.inner_text()
     assert re.search(r"from \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d", checks.inner_text())
     assert re.search(r"\d{4}-\d\d-\d\d, from commit \w+", checks.inner_text())
