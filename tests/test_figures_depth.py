@@ -93,12 +93,6 @@ def test_cells_are_grouped_by_setting(short):
 # The map
 
 
-def test_the_deepest_is_where_both_networks_were_trained(short, maps):
-    assert depth.deepest(maps, 0.1) == 110
-    assert depth.deepest({"100 updates": depth.cells(r for r in short if r.config.model.depth < 110)}, 0.1) == 8
-    assert depth.deepest({"100 updates": {}}, 0.1) == 110
-
-
 def test_the_map_shows_each_cell_as_it_is_and_none_that_is_not_there(maps):
     fig = depth.depth_map(maps, 110, 0.1)
     batch, none = (np.array(trace.z, float) for trace in fig.data if trace.type == "heatmap")

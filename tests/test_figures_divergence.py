@@ -9,7 +9,7 @@ import pytest
 from bnlib import records
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from bnlib.explore import explore
-from bnlib.figures import divergence
+from bnlib.figures import divergence, marks
 from bnlib.figures.style import PAPER, RED, SERIES
 from bnlib.lines import LAYERS, MINI_BATCHES, SIZES
 from bnlib.studies import NORMAL
@@ -60,30 +60,30 @@ def traces(fig: go.Figure, name: str) -> list:
 
 
 def test_until_ends_on_the_top():
-    x, y = divergence.until(np.array([1e-3, 1e-2, 1e-1]), np.array([1.0, 100.0, 1e6]), 1e4)
+    x, y = marks.until(np.array([1e-3, 1e-2, 1e-1]), np.array([1.0, 100.0, 1e6]), 1e4)
     assert x == pytest.approx([1e-3, 1e-2, 10**-1.5])
     assert y.tolist() == [1.0, 100.0, 1e4]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_until_ends_at_the_first_that_is_not_finite(value):
-    x, y = divergence.until(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 1.0, value, 1.0]), 10.0)
+    x, y = marks.until(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 1.0, value, 1.0]), 10.0)
     assert x.tolist() == [1.0, 2.0, 3.0]
     assert y.tolist() == [1.0, 1.0, 10.0]
 
 
 def test_until_keeps_what_stays_below_and_nothing_of_what_begins_above():
-    x, y = divergence.until(np.array([1.0, 2.0]), np.array([3.0, 4.0]), 10.0)
+    x, y = marks.until(np.array([1.0, 2.0]), np.array([3.0, 4.0]), 10.0)
     assert (x.tolist(), y.tolist()) == ([1.0, 2.0], [3.0, 4.0])
-    assert [part.tolist() for part in divergence.until(np.array([1.0, 2.0]), np.array([30.0, 4.0]), 10.0)] == [[1.0], [10.0]]
+    assert [part.tolist() for part in marks.until(np.array([1.0, 2.0]), np.array([30.0, 4.0]), 10.0)] == [[1.0], [10.0]]
 
 
 def test_joined_leaves_gaps():
     one, two = (np.array([1.0, 2.0]), np.array([3.0, 4.0])), (np.array([5.0]), np.array([6.0]))
-    x, y = divergence.joined([one, two])
+    x, y = marks.joined([one, two])
     assert x.tolist()[:2] + x.tolist()[3:] == [1.0, 2.0, 5.0]
     assert np.isnan([x[2], y[2]]).all()
-    assert [len(part) for part in divergence.joined([])] == [0, 0]
+    assert [len(part) for part in marks.joined([])] == [0, 0]
 
 
 # Fig 3

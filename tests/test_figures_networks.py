@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bnlib import claims, meanfield, nets, probes, records
 from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig
-from bnlib.figures import activations, gradients, style
+from bnlib.figures import activations, gradients, marks, style
 from bnlib.studies import DEPTHS
 
 SLOPE = {"none": 0.05, "batch": 0.001}
@@ -250,7 +250,7 @@ def test_readable(value, text):
 
 def test_end_labels_keep_apart():
     fig = style.figure("", (style.Axis("x", 0, 1), style.Axis("y", 1e-2, 1e2, log=True)))
-    style.end_labels(fig, 1, {"none": 10.0, "batch": 1.0, "layer": 1.0})
+    marks.end_labels(fig, 1, {"none": 10.0, "batch": 1.0, "layer": 1.0})
     height = fig.layout.height - fig.layout.margin.t - fig.layout.margin.b
     at = [note.y * height / 4 + note.yshift for note in fig.layout.annotations]
     assert fig.layout.annotations[0].text == "without"

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from bnlib import meanfield, sources
 from bnlib.claims import in_paper_setting, slope
 from bnlib.config import Init, ModelConfig, Norm
-from bnlib.figures.style import PAPER, SERIES, TEXT, Axis, band, curve, end_labels, figure, from_paper, label, readable, theory
+from bnlib.figures.marks import band, curve, end_labels, from_paper, label, theory
+from bnlib.figures.style import PAPER, SERIES, TEXT, Axis, figure, readable
 from bnlib.nets import layer_at
 from bnlib.records import Record, select
 from bnlib.studies import DEPTHS

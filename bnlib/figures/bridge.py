@@ -13,23 +13,8 @@ from jaxtyping import Float
 from bnlib import jacobian
 from bnlib.claims import at_end, held, ln_condition, paces, rates_and_conditions, rung, spread, usable_step
 from bnlib.figures.activations import PAIR
-from bnlib.figures.divergence import joined, until
-from bnlib.figures.style import (
-    RED,
-    SERIES,
-    TEXT,
-    Axis,
-    Series,
-    coarse,
-    curve,
-    figure,
-    label,
-    labels_apart,
-    place,
-    power_label,
-    readable,
-    theory,
-)
+from bnlib.figures.marks import curve, faint, label, labels_apart, theory, until
+from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, figure, place, power_label, readable
 from bnlib.records import Record
 from bnlib.studies import BOTH, DEPTHS, SMALL
 
@@ -275,9 +260,7 @@ def pixels(inputs: Sequence[Record], depth: int) -> go.Figure:
             for record in rows:
                 t, loss = record.array("step")[1:], record.array("loss")
                 curves.append((t, np.where(np.isfinite(loss), loss / loss[0], np.inf)[1:]))
-            faint_x, faint_y = joined([until(t, loss, TOP) for t, loss in curves])
-            faint = {"color": series.colour, "width": 1}
-            fig.add_scatter(x=faint_x, y=coarse(faint_y), mode="lines", line=faint, opacity=0.3, hoverinfo="skip", **where)
+            faint(fig, [until(t, loss, TOP) for t, loss in curves], series.colour, **where)
             mean = np.exp(np.mean([np.log(loss) for _, loss in curves], axis=0))
             line = {"color": series.colour, "width": 2.5, "dash": dash}
             end_x, end_y = until(curves[0][0], mean, TOP)

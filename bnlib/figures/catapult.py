@@ -12,8 +12,8 @@ from jaxtyping import Float
 from bnlib.catapult import MULTIPLES
 from bnlib.claims import catapulted, held, rise, scaling_gap
 from bnlib.controls import number_text
-from bnlib.figures.divergence import crosses, joined
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, curve, figure, label, labels_apart, place, readable, theory
+from bnlib.figures.marks import crosses, curve, joined, label, labels_apart, theory
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, place, readable
 from bnlib.records import Record
 from bnlib.studies import EFFECTIVE
 

@@ -17,8 +17,8 @@ from bnlib import train
 from bnlib.claims import edges
 from bnlib.config import Norm
 from bnlib.controls import number_text
-from bnlib.figures.divergence import crosses, joined, until
-from bnlib.figures.style import PAPER, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, from_paper, label, power_label, readable, theory
+from bnlib.figures.marks import crosses, faint, from_paper, joined, label, theory, until
+from bnlib.figures.style import PAPER, RED, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, power_label, readable
 from bnlib.records import Record
 from bnlib.studies import DEPTHS, LADDER, NORMAL
 
@@ -32,7 +32,7 @@ _WHOLE = {"100 updates": ("update", 100), "10 epochs": ("epoch", 10)}
 _COLUMNS = Axis("learning rate", -0.5, 12.5, ticks=range(0, 13, 2), labels=[power_label(rate) for rate in LADDER[::2]])
 _ROWS = Axis("depth", -0.5, 6.5, ticks=range(7), labels=[str(depth) for depth in DEPTHS])
 _DOMAINS = ((0.76, 0.97), (0.48, 0.69), (0.0, 0.28))  # of the panels, from the top
-_MARKS = {"dead": "circle-open", "slow": "triangle-down-open"}
+_MARKS = {"diverged": "x", "dead": "circle-open", "slow": "triangle-down-open"}
 _VERB = {"diverged": "diverges", "dead": "is dead", "slow": "is slow", "trains": "trains"}
 _NONE = 3e-6  # where a row is drawn in which no rate trains
 _DEPTH = Axis("depth", 0, 134, ticks=(8, 20, 32, 44, 56, 110))
@@ -94,12 +94,6 @@ def cells(records: Iterable[Record]) -> dict[Key, Cell]:
     return {key: Cell(runs) for key, runs in found.items()}
 
 
-def deepest(maps: Mapping[str, Mapping[Key, Cell]], lr: float) -> int:
-    """The largest depth at which both networks were trained at this rate; the largest of all where there is none."""
-    held = next(iter(maps.values()), {})
-    return max((depth for depth in DEPTHS if all((norm, depth, lr) in held for norm in PAIR)), default=DEPTHS[-1])
-
-
 def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, after: str = "100 updates") -> go.Figure:
     """Two heat maps, depth by learning rate: the loss reached, and what became of the rest. A cross-hair; below, the runs behind it.
 
@@ -156,13 +150,12 @@ def _heat(fig: go.Figure, cells: Sequence[Sequence[Cell]], row: int, ends: tuple
         z=np.round(np.clip(z, low, high), 2), zmin=low, zmax=high, colorscale=SEQUENTIAL, reversescale=True, showscale=row == 1,
         colorbar=bar, text=words, hoverinfo="text", xgap=1, ygap=1, row=row, col=1,
     )  # fmt: skip
-    marks = [(c.mark, x, y) for y, line in enumerate(cells) for x, c in enumerate(line)]
-    for mark, symbol in _MARKS.items():
-        places = [(x, y) for word, x, y in marks if word == mark]
-        look = {"symbol": symbol, "size": 7, "color": "#e8e8e8", "line": {"width": 1.5}}
-        fig.add_scatter(x=[x for x, _ in places], y=[y for _, y in places], mode="markers", marker=look, hoverinfo="skip", row=row, col=1)
-    places = [(x, y) for word, x, y in marks if word == "diverged"]
-    crosses(fig, np.array([float(x) for x, _ in places]), np.array([float(y) for _, y in places]), 7, row=row, col=1)
+    marks = [(c.mark, x, y) for y, line in enumerate(cells) for x, c in enumerate(line) if c.mark in _MARKS]
+    colours = [RED if word == "diverged" else "#e8e8e8" for word, _, _ in marks]
+    look: dict[str, Any] = {"symbol": [_MARKS[word] for word, _, _ in marks], "size": 7, "color": colours}
+    look["line"] = {"width": [0 if word == "diverged" else 1.5 for word, _, _ in marks]}
+    x, y = [x for _, x, _ in marks], [y for _, _, y in marks]
+    fig.add_scatter(x=x, y=y, mode="markers", marker=look, hoverinfo="skip", row=row, col=1)
 
 
 def _cross_hair(fig: go.Figure, column: int, line: int, row: int) -> None:
@@ -196,8 +189,7 @@ def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
         found = {depth: edges(max_lr, norm, depth) if trains else _survives(survivors, norm, depth) for depth in DEPTHS}
         rows = {depth: {seed: max(rate, _NONE) for seed, rate in rates.items()} for depth, rates in found.items() if rates}
         seeds = sorted({seed for rates in rows.values() for seed in rates})
-        x, y = joined([_of_seed(rows, seed) for seed in seeds])
-        fig.add_scatter(x=x, y=y, mode="lines", line={"color": series.colour, "width": 1}, opacity=0.35, hoverinfo="skip")
+        faint(fig, [_of_seed(rows, seed) for seed in seeds], series.colour)
         mean = [float(np.exp(np.log(list(rates.values())).mean())) for rates in rows.values()]
         look: dict[str, Any] = {"line": {"width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
         fig.add_scatter(x=list(rows), y=mean, mode="lines+markers", line_color=series.colour, name=series.label, **look)

@@ -14,29 +14,22 @@ from bnlib import sources
 from bnlib.claims import explodes_at, held, relative_loss, spread
 from bnlib.controls import number_text
 from bnlib.figures.activations import PAIR
+from bnlib.figures.marks import Curve, crosses, faint, from_paper, label, theory, until
 from bnlib.figures.style import (
     PAPER,
-    RED,
     SEQUENTIAL,
     SERIES,
     SIGNED,
     TEXT,
     Axis,
-    Number,
     Series,
-    coarse,
     figure,
-    from_paper,
-    label,
     place,
     power_label,
     readable,
-    theory,
 )
 from bnlib.records import Record
 from bnlib.studies import NORMAL
-
-Curve = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]  # x and y
 
 RATES = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
 MOMENTS = {"variance": "variance", "mean": "mean"}
@@ -110,9 +103,7 @@ def _seeds(fig: go.Figure, curves: Sequence[Curve], series: Series, top: float) 
 
     The seeds' x may differ by factors; their mean is geometric, too.
     """
-    x, y = joined([until(*each, top) for each in curves])
-    faint = {"color": series.colour, "width": 1}
-    fig.add_scatter(x=x, y=coarse(y), mode="lines", line=faint, opacity=0.3, hoverinfo="skip")
+    faint(fig, [until(*each, top) for each in curves], series.colour)
     t = np.exp(np.mean([np.log(x) for x, _ in curves], axis=0)) if curves else np.array([])
     mean = np.exp(np.mean([np.log(values) for _, values in curves], axis=0)) if curves else np.array([])
     x, y = until(t, mean, top)
@@ -129,29 +120,6 @@ def _digitised(fig: go.Figure, mini_batch: int) -> None:
     from_paper(fig, [none["step_where_relative_loss_is_1e6"][k]], [TOP], "diamond")
     label(fig, none["step_where_relative_loss_is_1e6"][k], TOP, "the paper", PAPER, shift=-10)
     label(fig, bn["step_of_minimum"][k], bn["relative_loss_at_minimum"][k], "the paper", PAPER, anchor="center", shift=-18)
-
-
-def until(x: Float[np.ndarray, " x"], y: Float[np.ndarray, " x"], top: Number) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """A curve up to where it first exceeds `top` or is not finite, ending on `top` there; straight between points if both axes are logs."""
-    beyond = np.flatnonzero(~(y <= top))
-    if not len(beyond):
-        return x, y
-    k = int(beyond[0])
-    share = math.log(top / y[k - 1]) / math.log(y[k] / y[k - 1]) if k and np.isfinite(y[k]) else 1.0
-    end = x[k] if not k else x[k - 1] * (x[k] / x[k - 1]) ** share if x[k - 1] > 0 else x[k - 1] + (x[k] - x[k - 1]) * share
-    return np.append(x[:k], end), np.append(y[:k], top)
-
-
-def joined(curves: Sequence[Curve]) -> Curve:
-    """Several curves as one, with a gap after each: so a figure has as many traces, however many seeds there are."""
-    x, y = (np.concatenate([np.append(part[i], np.nan) for part in curves] or [np.array([np.nan])])[:-1] for i in range(2))
-    return x, y
-
-
-def crosses(fig: go.Figure, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], size: int = 8, **where: int) -> None:
-    """Red crosses where a run diverged or left the axis."""
-    marker = {"symbol": "x", "size": size, "color": RED}
-    fig.add_scatter(x=x, y=y, mode="markers", marker=marker, name="diverged", hoverinfo="x", cliponaxis=False, **where)
 
 
 def step_table(steps: Sequence[Record]) -> str:

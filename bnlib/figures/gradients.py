@@ -13,22 +13,8 @@ from jaxtyping import Float
 from bnlib import sources
 from bnlib.claims import in_paper_setting, spread
 from bnlib.figures.activations import LAYERS, PAIR
-from bnlib.figures.style import (
-    SEQUENTIAL,
-    SERIES,
-    SIGNED,
-    Axis,
-    band,
-    coarse,
-    curve,
-    end_labels,
-    figure,
-    from_paper,
-    label,
-    place,
-    readable,
-    theory,
-)
+from bnlib.figures.marks import band, curve, end_labels, from_paper, label, theory
+from bnlib.figures.style import SEQUENTIAL, SERIES, SIGNED, Axis, coarse, figure, place, readable
 from bnlib.nets import layer_at
 from bnlib.probes import BINS
 from bnlib.records import Record

@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from bnlib import linear
 from bnlib.claims import best_loss, of_product, usable_rate
-from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Axis, coarse, curve, figure, label, place, readable, theory
+from bnlib.figures.marks import curve, faint, joined, label, theory
+from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Axis, coarse, figure, place, readable
 from bnlib.records import Record, select
 from bnlib.studies import DESCENDED, RATES
 
@@ -79,9 +80,7 @@ def _most(statuses: np.ndarray) -> str:
 def _losses(fig: go.Figure, steps: Float[np.ndarray, " steps"], loss: Float[np.ndarray, "seeds steps"], arm: int) -> None:
     """The loss of each seed faintly, their median strongly; a red cross where a seed diverged."""
     series, thin = ARMS[arm], slice(1, None, 2)
-    for row in loss:
-        faint = {"color": series.colour, "width": 1}
-        fig.add_scatter(x=steps[thin], y=coarse(row[thin]), mode="lines", line=faint, opacity=0.35, hoverinfo="skip")
+    faint(fig, [(steps[thin], row[thin]) for row in loss], series.colour)
     middle = np.median(np.nan_to_num(loss, nan=np.inf), axis=0)[thin]
     line = {"color": series.colour, "width": 2.5, "dash": series.dash}
     fig.add_scatter(x=steps[thin], y=np.where(np.isinf(middle), np.nan, middle), mode="lines", line=line, name=series.label)
@@ -157,9 +156,9 @@ def edge_along(M: int, lr: float) -> go.Figure:
     theory(fig, np.array([0.5, 1000.0]), np.full(2, lr), "learning rate")
     label(fig, 1000, lr, "rate")
     for series, seeds in zip(ARMS, edges, strict=True):
-        for row in seeds:
-            line = {"color": series.colour, "width": 1.8, "dash": series.dash}
-            fig.add_scatter(x=x, y=coarse(row), mode="lines", line=line, opacity=0.8, name=series.label)
+        all_x, all_y = joined([(x, row) for row in seeds])
+        line = {"color": series.colour, "width": 1.8, "dash": series.dash}
+        fig.add_scatter(x=all_x, y=coarse(all_y), mode="lines", line=line, opacity=0.8, name=series.label)
         gone = [float(x[np.isnan(row)][0]) for row in seeds if np.isnan(row).any()]
         fig.add_scatter(x=gone, y=[1.3e-4] * len(gone), mode="markers", marker={"symbol": "x", "size": 8, "color": RED}, name="diverges")
     for arm, series in enumerate(ARMS):

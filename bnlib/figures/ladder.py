@@ -13,8 +13,8 @@ from jaxtyping import Float
 from bnlib import train
 from bnlib.claims import BN_RATE, NAMES, SHARE, beginning, progress_at, relative_step, spread, trained, updated
 from bnlib.controls import number_text
-from bnlib.figures.divergence import crosses, joined
-from bnlib.figures.style import RED, SERIES, Axis, Series, coarse, figure, labels_apart, readable, theory
+from bnlib.figures.marks import crosses, faint, labels_apart, theory
+from bnlib.figures.style import RED, SERIES, Axis, Series, coarse, figure, readable
 from bnlib.figures.variants import AXIS, RANGE, note, rows, value
 from bnlib.records import Record
 from bnlib.studies import CAUSAL_RATES, FIRST, RUNGS, rung
@@ -53,8 +53,7 @@ def at_equal(ladder: Sequence[Record], by: str) -> go.Figure:
     labels = []
     for name, look in LOOKS.items():
         cells = [trained(ladder, name, lr) for lr in CAUSAL_RATES]
-        x, y = joined([_points([r for cell in cells for r in cell if r.config.seed == seed], by) for seed in _seeds(ladder)])
-        fig.add_scatter(x=coarse(x), y=coarse(y), mode="lines", line={"color": look.colour, "width": 1}, opacity=0.3, hoverinfo="skip")
+        faint(fig, [_points([r for cell in cells for r in cell if r.config.seed == seed], by) for seed in _seeds(ladder)], look.colour)
         kept = [_points([r for r in cell if r.status == "completed"], by) for cell in cells]
         at = np.array([np.exp(np.log(x).mean()) for x, _ in kept if len(x)])
         mean = np.array([y.mean() for _, y in kept if len(y)])
@@ -125,8 +124,7 @@ def losses(ladder: Sequence[Record], lr: float) -> go.Figure:
     for name, look in LOOKS.items():
         runs = trained(ladder, name, lr)
         curves = [(np.arange(len(y), dtype=float), np.where(y <= 3, y, np.nan)) for y in (r.array("step_loss") for r in runs)]
-        x, y = joined(curves)
-        fig.add_scatter(x=x, y=coarse(y), mode="lines", line={"color": look.colour, "width": 1}, opacity=0.15, hoverinfo="skip")
+        faint(fig, curves, look.colour, 0.15)
         survived = [r.array("step_loss") for r in runs if r.status == "completed"]
         mean = _smooth(np.mean(survived, axis=0)) if survived else np.array([math.nan])
         line = {"color": look.colour, "width": 2.5, "dash": look.dash}

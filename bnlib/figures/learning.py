@@ -13,7 +13,8 @@ from jaxtyping import Float
 from bnlib import sources, train
 from bnlib.claims import PAPER as PAPERS
 from bnlib.claims import arms, final, gain, rate
-from bnlib.figures.style import PAPER, RED, SERIES, Axis, Series, coarse, figure, labels_apart, powers, readable
+from bnlib.figures.marks import faint, labels_apart
+from bnlib.figures.style import PAPER, RED, SERIES, Axis, Series, coarse, figure, powers, readable
 from bnlib.records import Record
 
 POINTS = 120  # of a curve, at most
@@ -86,8 +87,8 @@ def _draw(fig: go.Figure, seeds: Sequence[Record], arm: str, part: str, epochs: 
     """Draw the runs of an arm; returns the label at their end."""
     look, low = LOOKS[arm], float(fig.layout.yaxis.range[0])
     curves = [_curve(run, part, epochs, low) for run in seeds]
-    for x, y in curves if len(curves) > 1 else ():
-        fig.add_scatter(x=x, y=y, mode="lines", line={"color": look.colour, "width": 1}, opacity=0.3, hoverinfo="skip")
+    if len(curves) > 1:
+        faint(fig, curves, look.colour)
     gone = [float(x[-1]) for (x, _), run in zip(curves, seeds, strict=True) if run.status != "completed"]
     if gone:
         marker = {"symbol": "x", "size": 9, "color": RED}
@@ -198,10 +199,9 @@ def first_updates(held: Mapping[str, Sequence[Record]], close: bool) -> go.Figur
     labels = []
     for arm, seeds in losses.items():
         look, name = LOOKS[arm], setting(*PAPERS[arm], " ")
-        for loss in seeds if len(seeds) > 1 else ():
-            faint = {"color": look.colour, "width": 1}
-            shown = np.where(loss <= top, loss, np.nan) if close else loss
-            fig.add_scatter(y=coarse(shown), mode="lines", line=faint, opacity=0.25, hoverinfo="skip")
+        if len(seeds) > 1:
+            shown = [np.where(loss <= top, loss, np.nan) if close else loss for loss in seeds]
+            faint(fig, [(np.arange(float(len(loss))), loss) for loss in shown], look.colour)
         gone = [loss for loss, run in zip(seeds, held[arm], strict=True) if run.status != "completed"]
         if gone:
             marker, last = {"symbol": "x", "size": 9, "color": RED}, [min(float(loss[np.isfinite(loss)][-1]), y.high) for loss in gone]

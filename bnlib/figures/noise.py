@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from bnlib.claims import held
 from bnlib.controls import number_text
-from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, label, power_label, powers, readable, theory
+from bnlib.figures.marks import faint, label, theory
+from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, power_label, powers, readable
 from bnlib.records import Record
 from bnlib.studies import BIASED_SIZES, NOISE_SIZES
 
@@ -95,9 +96,7 @@ def bias(records: Sequence[Record], depth: int, share: bool) -> go.Figure:
     for row, key in enumerate(_PARTS, start=1):
         for norm, part in parts.items():
             series, values = SERIES[norm], _shown(part, share)[key]
-            faint = {"color": series.colour, "width": 1}
-            for one in values:
-                fig.add_scatter(x=sizes, y=coarse(one), mode="lines", line=faint, opacity=0.3, hoverinfo="skip", row=row, col=1)
+            faint(fig, [(sizes, one) for one in values], series.colour, row=row, col=1)
             look = {"line": {"color": series.colour, "width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
             fig.add_scatter(x=sizes, y=coarse(values.mean(0)), mode="lines+markers", name=series.label, **look, row=row, col=1)
             label(

@@ -13,7 +13,8 @@ from jaxtyping import Float
 
 from bnlib import matrices, sources
 from bnlib.claims import law_distance
-from bnlib.figures.style import PAPER, SERIES, Axis, coarse, curve, figure, from_paper, label, place, power_label, readable, theory
+from bnlib.figures.marks import curve, from_paper, label, theory
+from bnlib.figures.style import PAPER, SERIES, Axis, coarse, figure, place, power_label, readable
 from bnlib.records import Record, select
 from bnlib.studies import FACTORS
 

@@ -4,7 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from bnlib.figures.style import SERIES, TEXT, Axis, figure, label, place
+from bnlib.figures.marks import label
+from bnlib.figures.style import SERIES, TEXT, Axis, figure, place
 
 LIMIT = 12.0
 BINS = np.linspace(-LIMIT, LIMIT, 97)

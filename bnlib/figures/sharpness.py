@@ -13,8 +13,8 @@ from jaxtyping import Float
 from bnlib.claims import at_loss, held, limit, of_sgd, updates_to
 from bnlib.controls import number_text
 from bnlib.figures.depth import PAIR
-from bnlib.figures.divergence import crosses
-from bnlib.figures.style import SERIES, Axis, Number, coarse, figure, label, labels_apart, readable, theory
+from bnlib.figures.marks import crosses, faint, label, labels_apart, theory
+from bnlib.figures.style import SERIES, Axis, Number, coarse, figure, readable
 from bnlib.records import Record
 from bnlib.studies import SHARPNESS_EVERY, SHARPNESS_FULL, SHARPNESS_LOOKS, SHARPNESS_RATES, SHARPNESS_STEPS, full_batch
 
@@ -59,9 +59,7 @@ def at_level(records: Sequence[Record], level: float, measure: str) -> go.Figure
         rates = np.array(list(values))
         seeds = max((len(v) for v in values.values()), default=0)
         lines = [np.array([v[k] if k < len(v) else np.nan for v in values.values()]) for k in range(seeds)]
-        for one in lines:
-            faint = {"color": series.colour, "width": 1}
-            fig.add_scatter(x=rates, y=coarse(one), mode="lines", line=faint, opacity=0.35, hoverinfo="skip")
+        faint(fig, [(rates, one) for one in lines], series.colour)
         reached = {lr: v[np.isfinite(v)] for lr, v in values.items() if np.isfinite(v).any()}
         mean = [float(v.mean() if measure == "test_acc" else np.exp(np.log(v).mean())) for v in reached.values()]
         look = {"line": {"width": 2.5, "dash": series.dash, "color": series.colour}, "marker": {"symbol": series.symbol, "size": 8}}

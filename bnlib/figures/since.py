@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib.claims import explosion, held, total_growth
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, curve, figure, label, labels_apart, readable, theory
+from bnlib.figures.marks import curve, label, labels_apart, theory
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, figure, readable
 from bnlib.mlp import EXPLOSION
 from bnlib.records import Record
 from bnlib.trunk import exponent, stages, walk

@@ -6,9 +6,9 @@ set; what was read off the paper is grey and hollow; theory is a thin line in th
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -108,78 +108,6 @@ def _set_up(panels: Sequence[tuple[Axis, Axis]], names: Sequence[str], height: i
 def place(panel: int = 0, stack: bool = False) -> dict[str, int]:
     """Row and column of panel number `panel`, for plotly's `add_trace` and its like."""
     return {"row": panel + 1, "col": 1} if stack else {"row": 1, "col": panel + 1}
-
-
-def curve(
-    fig: go.Figure,
-    x: Float[np.ndarray, " x"],
-    seeds: Float[np.ndarray, "seeds x"],
-    series: Series,
-    markers: bool = False,
-    geometric: bool = False,
-    **where: int,
-) -> None:
-    """The mean over seeds, or their geometric mean, as a strong line in the style of `series`, each seed as a faint one behind it."""
-    mean = np.exp(np.mean(np.log(seeds), axis=0)) if geometric else np.mean(seeds, axis=0)
-    for values in seeds if len(seeds) > 1 else ():
-        faint = {"color": series.colour, "width": 1}
-        fig.add_scatter(x=x, y=coarse(values), mode="lines", line=faint, opacity=0.3, hoverinfo="skip", **where)
-    line = {"color": series.colour, "width": 2.5, "dash": series.dash}
-    mode: Literal["lines", "lines+markers"] = "lines+markers" if markers else "lines"
-    marker = {"symbol": series.symbol, "size": 7, "color": series.colour}
-    fig.add_scatter(x=x, y=mean, mode=mode, line=line, marker=marker, name=series.label, **where)
-
-
-def band(
-    fig: go.Figure, x: Float[np.ndarray, " x"], low: Float[np.ndarray, " x"], high: Float[np.ndarray, " x"], colour: str, **where: int
-) -> None:
-    """The area between two curves, in a wash of `colour`."""
-    wash = f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.18)"
-    fig.add_scatter(
-        x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), mode="lines", line={"width": 0},
-        fill="toself", fillcolor=wash, hoverinfo="skip", **where,
-    )  # fmt: skip
-
-
-def from_paper(fig: go.Figure, x: Sequence[Number], y: Sequence[Number | None], symbol: str = "circle", **where: int) -> None:
-    """Points read off the paper's figure: grey and hollow."""
-    marker = {"symbol": f"{symbol}-open", "size": 9, "color": PAPER, "line": {"width": 1.8}}
-    fig.add_scatter(x=list(x), y=list(y), mode="markers", marker=marker, name="the paper, digitised", **where)
-
-
-def theory(fig: go.Figure, x: Float[np.ndarray, " x"], y: Float[np.ndarray, " x"], name: str, **where: int) -> None:
-    """A thin line in the colour of the text."""
-    fig.add_scatter(x=x, y=y, mode="lines", line={"color": TEXT, "width": 1.2}, name=name, **where)
-
-
-def label(fig: go.Figure, x: Number, y: Number, text: str, colour: str = TEXT, anchor: str = "left", shift: int = 0, **where: Any) -> None:
-    """A word beside a curve in place of a legend; x and y in data units, also on logarithmic axes."""
-    axis_x, axis_y = (next(getattr(fig, f"select_{a}axes")(**(where or {"row": 1, "col": 1}))) for a in "xy")
-    fig.add_annotation(
-        x=math.log10(x) if axis_x.type == "log" else x, y=math.log10(y) if axis_y.type == "log" else y,
-        text=text, font={"color": colour, "size": 13}, showarrow=False, xanchor=anchor, xshift=6 if anchor == "left" else -6,
-        yshift=shift, **(where or {"row": 1, "col": 1}),
-    )  # fmt: skip
-
-
-def end_labels(fig: go.Figure, x: Number, ends: Mapping[str, float]) -> None:
-    """The names of the series beside the ends (x, y) of their curves, moved apart where they would touch. For one panel."""
-    names = {name: (SERIES[name].label.removeprefix("BN on the "), SERIES[name].colour) for name in ends}
-    labels_apart(fig, [(x, y, *names[name]) for name, y in ends.items()])
-
-
-def labels_apart(fig: go.Figure, labels: Sequence[tuple[Number, float, str, str]], **where: Any) -> None:
-    """Words beside (x, y), each with its text and colour, moved up or down where they would touch. All panels have one y axis."""
-    axis, margin = fig.layout.yaxis, fig.layout.margin
-    pixels = (fig.layout.height - margin.t - margin.b) / abs(axis.range[1] - axis.range[0])
-    falling = sorted(labels, key=lambda one: -one[1])
-    if not falling:
-        return
-    wanted = [pixels * (math.log10(y) if axis.type == "log" else y) for _, y, _, _ in falling]
-    given = [min(wanted[k] - 17 * (i - k) for k in range(i + 1)) for i in range(len(falling))]
-    middle = sum(wanted) / len(wanted) - sum(given) / len(given)
-    for (x, y, text, colour), there, free in zip(falling, wanted, given, strict=True):
-        label(fig, x, y, text, colour, shift=round(free + middle - there), **where)
 
 
 def coarse(values: Float[np.ndarray, " x"]) -> Float[np.ndarray, " x"]:

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from bnlib.claims import BN_RATE, beginning, explodes_at, final, growth, held, spread
 from bnlib.controls import number_text
-from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, labels_apart, power_label, readable
+from bnlib.figures.marks import labels_apart
+from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, power_label, readable
 from bnlib.lines import MINI_BATCHES
 from bnlib.records import Record
 from bnlib.studies import NORMAL

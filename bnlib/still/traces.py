@@ -71,17 +71,18 @@ def scatter(plane: Plane, trace: Spec) -> None:
 
 def markers(plane: Plane, trace: Spec, at: np.ndarray, clip: Box | None, layer: Layer = Layer.MARK) -> None:
     """A trace's markers at the points `at`; those that look alike are one path."""
-    marker, rim, groups = trace["marker"], trace["marker"].get("line", {}), dict[tuple[str, float, str], str]()
+    marker, rim, groups = trace["marker"], trace["marker"].get("line", {}), dict[tuple[str, float, str, float | None], str]()
     defaults = (("symbol", "circle"), ("size", 6), ("color", trace["colour"]))
     symbols, sizes, colours = (each(marker.get(key, default), len(at)) for key, default in defaults)
+    widths = each(rim.get("width"), len(at))
     if not all(isinstance(colour, str) for colour in colours):
         raise ValueError("the static picture cannot draw markers coloured by number; give their colours")
-    for look, (x, y) in zip(zip(symbols, sizes, colours, strict=True), at, strict=True):
+    for look, (x, y) in zip(zip(symbols, sizes, colours, widths, strict=True), at, strict=True):
         if math.isfinite(x) and math.isfinite(y):
             groups[look] = groups.get(look, "") + symbol(look[0].removesuffix("-open"), look[1], x, y)
-    for (name, _, colour), drawn in groups.items():
+    for (name, _, colour, width), drawn in groups.items():
         hollow, alpha = name.endswith("-open"), trace["opacity"] * marker.get("opacity", 1)
-        stroke, width = colour if hollow else rim.get("color", colour), rim.get("width", 1 if hollow else 0)
+        stroke, width = colour if hollow else rim.get("color", colour), (1 if hollow else 0) if width is None else width
         plane.canvas.path(layer, drawn, fill="none" if hollow else colour, stroke=stroke, width=width, opacity=alpha, clip=clip)
 
 
