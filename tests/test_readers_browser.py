@@ -5,7 +5,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import plotly.graph_objects as go
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from browser import Watched, wait_drawn, write_page
-from chapters import PAGES
-from playwright.sync_api import Page
+from chapters import PAGES, ROOT
+from PIL import Image
+from playwright.sync_api import Locator, Page
 from test_explore_browser import CURVES, PANELS, move
 
 from bnlib.explore import explore
@@ -315,6 +316,8 @@ def test_axe_finds_no_serious_fault_and_nothing_scrolls_sideways(name: str, buil
         assert not serious, (theme, width)
         if width < 600:
             assert not small(page), "a finger needs 44 pixels"
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=ROOT / ".artefacts" / f"{Path(name).name}-{theme}-{width}.png", full_page=True)  # for a person to look at
         watched.check()
         page.context.close()
 
@@ -364,7 +367,7 @@ COLOURS = """() => {
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_lines_and_words_of_figures_stand_out(name: str, theme: str, built: Path, open_page: Open) -> None:
-    page = shown(open_page, built, name, theme, 1280).page
+    page = shown(open_page, built, name, theme, 1280, device_scale_factor=2).page
     found = page.evaluate(COLOURS)
     assert len(found) >= 10 * page.locator(".bnx").count()
     weak = [
@@ -373,6 +376,27 @@ def test_lines_and_words_of_figures_stand_out(name: str, theme: str, built: Path
         if (ratio := contrast(np.array(on), np.array(ground))) < least - 0.05
     ]
     assert not weak
+    for block in page.locator(".bnx").all():
+        pixels = picture(block.locator(".bnx-plot"))
+        drawn = {
+            (tuple(on), tuple(ground))
+            for figure, what, _, _, on, ground, _ in found
+            if figure == block.get_attribute("id") and what != "text"
+        }
+        missing = [on for on, _ in drawn if near(pixels, on) < 20]
+        assert not missing, "what the style says is what is on the screen"
+        assert all(near(pixels, ground) > 0.4 * len(pixels) for _, ground in drawn)
+
+
+def picture(part: Locator) -> np.ndarray:
+    """The pixels of a part of the page as they are on the screen."""
+    part.scroll_into_view_if_needed()
+    return np.asarray(Image.open(io.BytesIO(part.screenshot())).convert("RGB")).reshape(-1, 3).astype(int)
+
+
+def near(pixels: np.ndarray, colour: Sequence[float]) -> int:
+    """How many pixels have a colour, to the rounding of a blend."""
+    return int((np.abs(pixels - np.array(colour)).max(1) <= 3).sum())
 
 
 def test_without_scripts_there_are_formulas_and_pictures(name: str, built: Path, open_page: Open) -> None:

@@ -109,7 +109,11 @@
 
     wake() {
       return this.waking ??= Promise.all([loadPlotly(), this.load()])
-        .then(([Plotly]) => { Object.assign(this, { Plotly, ready: true }); this.draw(); })
+        .then(([Plotly]) => {
+          Object.assign(this, { Plotly, ready: true });
+          window.FontAwesome?.noAuto(); // the theme's icons are drawn by now, and its watch over the page sees all that a move draws
+          this.draw();
+        })
         .catch((error) => this.notify(`This figure stays still: ${error.message}.`));
     }
 
