@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from bnlib import studies
 from bnlib.claims.statistics import no_better, welch
 from bnlib.claims.verdict import SEEDS, Verdict, decide, spread
 from bnlib.records import Record, load, results_dir
@@ -18,6 +19,11 @@ BETTER, NO_BETTER = 5.0, 2.0  # points of test accuracy
 def recorded(study: str, root: Path | None = None) -> list[Record]:
     """All records of a study below `root`, none where it has not been measured. Raises RecordError on a damaged one."""
     return [load(path) for path in sorted((results_dir(root) / study).glob("*.json"))]
+
+
+def complete(study: str, root: Path | None = None) -> list[Record]:
+    """The same, none while a run of the study is missing."""
+    return [] if studies.STUDIES[study].missing(results_dir(root)) else recorded(study, root)
 
 
 def fig1(root: Path | None = None) -> list[Record]:
