@@ -141,3 +141,81 @@ def test_fig8_is_the_papers_if_the_law_holds():
     wider = [spectrum(M, 1000, seed, 1.1 * quantiles(M, 1000)) for M in (1, 3, 5) for seed in range(10)]
     assert claims.fig8_is_the_papers(wider).word == "not reproduced"
     assert np.exp(matrices.log_largest_limit(5)) == pytest.approx(3.85, abs=0.02)
+
+
+# What Figs 1 to 3 and Sec 3.1 say in numbers
+
+
+def line(seed: int, walls: tuple = (0.002, 0.004, 0.007), loss: tuple = (100.0, 20.0, 5.0)):
+    """Losses along the gradient on mini-batches 1, 4 and 7 of a net without BN: flat, and beyond a million times that from `walls` on."""
+    steps = np.array([0.0, *SIZES])
+    along = [start * np.where(steps < 0.999 * wall, 1.0, 1e7) for start, wall in zip(loss, walls, strict=True)]
+    run = RunConfig("steps", seed, ModelConfig(norm="none"), DataConfig(), train=TrainConfig(lr=1e-4))
+    return made(run, {"mini_batch": MINI_BATCHES, "step": steps, "loss": along})
+
+
+@pytest.mark.parametrize(
+    ("walls", "word"),
+    [((0.001, 0.005, 0.005), "reproduced"), ((0.001, 0.005, 0.01), "partly"), ((0.001, 0.1, 0.1), "not reproduced")],
+)
+def test_wall_stays(walls: tuple, word: str):
+    runs = [line(seed, walls) for seed in range(3)]
+    assert claims.wall_stays(runs).word == word
+    assert claims.wall_stays(runs[:2]).word == "not yet measured"
+
+
+@pytest.mark.parametrize(
+    ("loss", "word"),
+    [
+        ((100.0, 20.0, 5.0), "reproduced"),
+        ((100.0, 60.0, 5.0), "partly"),
+        ((100.0, 20.0, 2.2), "partly"),  # below ln 10 something has been learned
+        ((100.0, 80.0, 60.0), "not reproduced"),
+    ],
+)
+def test_early_updates_repair(loss: tuple, word: str):
+    runs = [line(seed, loss=loss) for seed in range(3)]
+    assert claims.early_updates_repair(runs).word == word
+    assert claims.early_updates_repair(runs[:2]).word == "not yet measured"
+
+
+@pytest.mark.parametrize(
+    ("trains", "word"),
+    [((1e-4, 3.16e-4), "reproduced"), ((1e-4, 1e-3), "partly"), ((3.16e-4,), "partly"), ((1e-2,), "not reproduced")],
+)
+def test_unnormalised_needs_a_small_rate(trains: tuple, word: str):
+    def epochs(seed: int, lr: float):
+        run = RunConfig("map", seed, ModelConfig(norm="none"), DataConfig(), train=TrainConfig(lr=lr, epochs=10, schedule="constant"))
+        return made(run, {"train_loss": [2.3] * 9 + [1.9 if lr in trains else 2.3], "logit_spread": 1.0})
+
+    runs = [epochs(seed, lr) for seed in range(3) for lr in (1e-4, 3.16e-4, 1e-3, 1e-2)]
+    assert claims.unnormalised_needs_a_small_rate(runs).word == word
+    assert claims.unnormalised_needs_a_small_rate(runs[:8]).word == "not yet measured"
+
+
+@pytest.mark.parametrize(("batch", "none", "word"), [(0.02, 5.0, "reproduced"), (0.02, 0.5, "partly"), (0.03, 0.5, "not reproduced")])
+def test_gradient_size_is_the_papers(batch: float, none: float, word: str):
+    runs = [
+        made(RunConfig("init", seed, ModelConfig(norm=norm), DataConfig(), ProbeConfig()), {"gradient_std": np.full(110, std)})
+        for seed in range(3)
+        for norm, std in (("batch", batch), ("none", none))
+    ]
+    assert claims.gradient_size_is_the_papers(runs).word == word
+
+
+@pytest.mark.parametrize(("off", "word"), [(1.4, "reproduced"), (1.6, "partly")])
+def test_fig1_is_the_papers(off: float, word: str):
+    drawn = sources.paper("fig1")["test"]
+
+    def run(arm: str, seed: int):
+        norm, lr = claims.PAPER[arm]
+        end = drawn[f"{'bn' if norm == 'batch' else norm}_{lr:g}"][-1] + (off if arm == "large" else 0.0) + seed - 1
+        return made(RunConfig("fig1", seed, ModelConfig(norm=norm), DataConfig(), train=TrainConfig(lr=lr)), {"test_acc": [0.1, end / 100]})
+
+    runs = [run(arm, seed) for arm in claims.PAPER for seed in range(3)]
+    assert claims.fig1_is_the_papers(runs).word == word
+    assert claims.fig1_is_the_papers(runs[3:]).word == "not yet measured"
+    assert claims.fig1_is_the_papers([run(arm, seed) for arm in claims.PAPER for seed in range(2)]).word in (
+        "indicative",
+        "not yet measured",
+    )

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Number, Series, coarse
 
-Curve = tuple[Float[np.ndarray, " x"], Float[np.ndarray, " x"]]  # x, y
+Curve = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]  # x and y
 
 
 def curve(
