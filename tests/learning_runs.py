@@ -10,7 +10,7 @@ from bnlib import records
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 
 LIKE_THE_PAPER = {("batch", 0.1): 0.93, ("batch", 0.003): 0.90, ("batch", 1e-4): 0.81, ("none", 1e-4): 0.82}
-LIKE_SMALL = {("batch", 0.1): 0.78, ("batch", 0.0316): 0.74, ("batch", 0.00316): 0.61, ("none", 0.00316): 0.60}
+LIKE_SMALL = {("batch", 0.1): 0.78, ("batch", 0.01): 0.61, ("none", 0.01): 0.60}
 
 
 class Images:

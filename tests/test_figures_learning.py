@@ -11,7 +11,7 @@ from bnlib.figures import learning
 from bnlib.records import Record
 
 WHOLE, SMALL = fig1(2), small()
-DIVERGING = [*small(1), *(made("fig1-small", "batch", 1.0, seed, 0.7, 40, 32, 10_000, diverged=3) for seed in range(2))]
+DIVERGING = [*small(1)[1:], *(made("fig1-small", "batch", 0.1, seed, 0.7, 40, 32, 10_000, diverged=3) for seed in range(2))]
 RUNS = {"none": [], "like the paper's": WHOLE, "small": SMALL, "one arm": SMALL[:2], "diverging": DIVERGING}
 
 
@@ -31,13 +31,13 @@ def test_accuracy_draws_whatever_runs_there_are(runs: list[Record], part: str, e
 
 
 def test_every_arm_can_be_chosen_even_where_ours_is_at_the_papers_rate():
-    runs = [made("fig1-small", norm, 0.1, 0, 0.6, 40, 32, 10_000) for norm in ("none", "batch")]
+    runs = [made("fig1-small", norm, 0.01, 0, 0.6, 40, 32, 10_000) for norm in ("none", "batch")]
     assert learning.menu(runs) == {
         "all four": "all",
         "the paper's BN at 0.1": "large",
         "the paper's BN at 0.003": "between",
-        "BN at 0.1": "matched",
-        "no BN at 0.1": "none",
+        "BN at 0.01": "matched",
+        "no BN at 0.01": "none",
     }
 
 
@@ -70,24 +70,24 @@ def test_titles_say_the_finding():
         learning.accuracy(SMALL, "large", "test", False).layout.title.text
         == "BN at 0.1: 77.8 % after 40 epochs; the paper: 93.3 % after 165"
     )
-    assert "the paper at 0.003: 90.4 %" in learning.accuracy(SMALL, "between", "test", False).layout.title.text
-    assert learning.accuracy(DIVERGING, "large", "test", False).layout.title.text.startswith("BN at 1: diverges; ")
-    assert "? (diverged) points at 1" in learning.accuracy(DIVERGING, "all", "test", False).layout.title.text
+    assert "the paper at 0.0001: 81.3 %" in learning.accuracy(SMALL, "matched", "test", False).layout.title.text
+    assert learning.accuracy(DIVERGING, "large", "test", False).layout.title.text.startswith("BN at 0.1: diverges; ")
+    assert "? (diverged) points at 0.1" in learning.accuracy(DIVERGING, "all", "test", False).layout.title.text
 
 
 def test_a_run_that_diverged_is_a_red_cross():
     fig = learning.accuracy(DIVERGING, "all", "test", True)
-    cross = lines(fig, "BN 1 diverges")[0]
+    cross = lines(fig, "BN 0.1 diverges")[0]
     assert (list(cross.x), cross.marker.symbol) == ([3, 3], "x")
-    assert lines(fig, "BN 1") == []
-    assert "BN 1 diverges" in [note.text for note in fig.layout.annotations]
+    assert lines(fig, "BN 0.1") == []
+    assert "BN 0.1 diverges" in [note.text for note in fig.layout.annotations]
 
 
 def test_the_table_has_ours_beside_the_papers():
     rows = learning.table(SMALL).splitlines()
     assert rows[2] == "| BN, the large rate | **77.8 %** (77.5 to 78.0) at 0.1, 40 epochs, 2 seeds | **93.3 %** at 0.1, 165 epochs |"
     assert learning.table([]).count("not measured") == 4
-    assert "| **2 of 2 diverged** at 1, 40 epochs, 2 seeds |" in learning.table(DIVERGING)
+    assert "| **2 of 2 diverged** at 0.1, 40 epochs, 2 seeds |" in learning.table(DIVERGING)
 
 
 @pytest.mark.parametrize("close", [False, True])
@@ -120,7 +120,7 @@ def test_what_differs_follows_from_the_runs():
     assert "32 layers, not 110" in text
     assert "first 10,000 training images" in text
     assert "40 epochs; the paper's settings have 165, 1,320, 2,400." in text
-    assert "without BN 0.00316, the largest at which a net of this depth trains; with BN 0.00316, 0.0316, 0.1." in text
+    assert "without BN 0.01, a tenth of the largest that trains a net of this depth for 100 updates; with BN 0.01, 0.1." in text
     assert "2 seeds" in text
     assert learning.differs(fig1(5), []).count("\n") == 0, "only the schedule is left"
 
@@ -138,3 +138,11 @@ def test_the_two_schedules_are_compared_where_they_were_run():
 def test_the_line_below_says_where_the_numbers_are_from():
     assert learning.provenance([]).word == "from the paper"
     assert learning.provenance(WHOLE) == sources.source(WHOLE)
+
+
+def test_what_ended_lower_is_told():
+    runs = [*small(), *(made("fig1-small", "batch", 1.0, seed, 0.5, 40, 32, 10_000, diverged=3 * (seed > 0)) for seed in range(2))]
+    runs += [made("fig1-small", "none", 0.1, seed, 0.1, 40, 32, 10_000) for seed in range(2)]
+    assert learning.others(small()) == ""
+    said = learning.others(runs)
+    assert said == "Trained as well: BN at 1 49.5 (49.5 to 49.5) %, 1 of 2 diverged; no BN at 0.1 9.8 (9.5 to 10.0) %."

@@ -12,8 +12,9 @@ from bnlib.claims.verdict import SEEDS, Verdict, decide, spread
 from bnlib.records import Record, load, results_dir
 from bnlib.sources import paper
 
-STUDIES = ("fig1", "fig1-165", "fig1-small")  # the best first
 PAPER = {"large": ("batch", 0.1), "between": ("batch", 0.003), "matched": ("batch", 1e-4), "none": ("none", 1e-4)}
+_SMALL = {"large": ("batch", studies.EDGE), "matched": ("batch", studies.EDGE / 10), "none": ("none", studies.EDGE / 10)}
+STUDIES = {"fig1": PAPER, "fig1-165": PAPER, "fig1-small": _SMALL}  # the best first, each with its arms
 BETTER, NO_BETTER = 5.0, 2.0  # points of test accuracy
 
 
@@ -39,28 +40,16 @@ def best(runs: Sequence[Record]) -> list[Record]:
 
 
 def arms(runs: Sequence[Record]) -> dict[str, list[Record]]:
-    """The arms of Fig 1 that are among `runs`, each a list of seeds. Runs of a few updates, without epochs, belong to none.
+    """The arms of Fig 1 that are among `runs`, each a list of seeds. Runs at another rate, or of a few updates, belong to none.
 
-    none      without BN, at the largest rate there is
+    none      without BN, at the rate that it needs
     matched   with BN, at that rate
-    large     with BN, at the largest rate there is, if that is larger
-    between   with BN, at the rate between these two; of several, the one in the middle
+    between   with BN, at a rate between that and the
+    large     rate that BN permits
     """
-    found: dict[tuple[str, float], list[Record]] = {}
-    for run in runs:
-        setting = _setting(run)
-        if setting is not None and run.config.train is not None and not run.config.train.steps:
-            found.setdefault(setting, []).append(run)
-    unnormalised = max((lr for norm, lr in found if norm == "none"), default=0.0)
-    larger = sorted(lr for norm, lr in found if norm == "batch" and lr > unnormalised)
-    between = larger[:-1]
-    keys = {
-        "large": ("batch", larger[-1] if larger else None),
-        "between": ("batch", between[len(between) // 2] if between else None),
-        "matched": ("batch", unnormalised),
-        "none": ("none", unnormalised),
-    }
-    return {arm: sorted(found[key], key=lambda r: r.config.seed) for arm, key in keys.items() if key in found}
+    whole = [run for run in runs if run.config.train is not None and not run.config.train.steps]
+    found = {arm: [run for run in whole if _setting(run) == STUDIES[run.config.study].get(arm)] for arm in PAPER}
+    return {arm: sorted(seeds, key=lambda r: r.config.seed) for arm, seeds in found.items() if seeds}
 
 
 def first_updates(root: Path | None = None) -> dict[str, list[Record]]:
@@ -105,7 +94,7 @@ def large_rate_wins(runs: Sequence[Record]) -> Verdict:
     runs = best(runs)
     points = gain(runs, "large", "none")
     return Verdict(
-        "A network with BN at a larger learning rate ends well above one without BN at the largest rate that it bears.",
+        "A network with BN at a larger learning rate ends well above one without BN at the rate that it needs.",
         decide(points >= BETTER),
         _because(runs, ("large", "none")),
     )

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from bnlib import sources, train
 from bnlib.claims import PAPER as PAPERS
-from bnlib.claims import arms, final, gain, rate
+from bnlib.claims import arms, final, gain, rate, spread
 from bnlib.figures.marks import faint, labels_apart
 from bnlib.figures.style import PAPER, RED, SERIES, Axis, Series, coarse, figure, powers, readable
 from bnlib.records import Record
@@ -177,12 +177,27 @@ def table(runs: Sequence[Record]) -> str:
         seeds, cell = held.get(arm, []), "not measured"
         if seeds:
             ended = [value for run in seeds if math.isfinite(value := final(run))]
-            spread = f" ({min(ended):.1f} to {max(ended):.1f})" if len(ended) > 1 else ""
-            parts = [f"**{np.mean(ended):.1f} %**{spread}"] if ended else []
+            reach = f" ({min(ended):.1f} to {max(ended):.1f})" if len(ended) > 1 else ""
+            parts = [f"**{np.mean(ended):.1f} %**{reach}"] if ended else []
             parts += [f"**{len(seeds) - len(ended)} of {len(seeds)} diverged**"] if len(ended) < len(seeds) else []
             cell = f"{', '.join(parts)} at {rate(seeds):g}, {epochs_of(seeds[0]):,} epochs, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
         rows.append(f"| {words[arm]} | {cell} | **{values[-1]:.1f} %** at {lr:g}, {total:,} epochs |")
     return "\n".join(rows)
+
+
+def others(runs: Sequence[Record]) -> str:
+    """In words, what became of the settings at other rates than those of the arms."""
+    chosen = {run.config.run_id for seeds in arms(runs).values() for run in seeds}
+    rest: dict[tuple[str, float], list[float]] = {}
+    for run in runs:
+        if run.config.model and run.config.train and not run.config.train.steps and run.config.run_id not in chosen:
+            rest.setdefault((run.config.model.norm, run.config.train.lr), []).append(final(run))
+    said = []
+    for key, ends in rest.items():
+        kept = [end for end in ends if math.isfinite(end)]
+        parts = [f"{spread(kept, '.1f')} %"] * bool(kept) + [f"{len(ends) - len(kept)} of {len(ends)} diverged"] * (len(kept) < len(ends))
+        said.append(f"{setting(*key)} {', '.join(parts)}")
+    return f"Trained as well: {'; '.join(said)}." if said else ""
 
 
 def first_updates(held: Mapping[str, Sequence[Record]], close: bool) -> go.Figure:
@@ -246,7 +261,10 @@ def differs(runs: Sequence[Record], plateau: Sequence[Record]) -> str:
         parts.append(f"{own} epochs; the paper's settings have {papers}.")
     if "none" in rates and any(lr != PAPERS[arm][1] for arm, lr in rates.items()):
         others = ", ".join(f"{lr:g}" for arm, lr in sorted(rates.items(), key=lambda item: item[1]) if arm != "none")
-        parts.append(f"Other rates: without BN {rates['none']:g}, the largest at which a net of this depth trains; with BN {others}.")
+        parts.append(
+            f"Other rates: without BN {rates['none']:g}, a tenth of the largest that trains a net of this depth for 100 updates; with BN "
+            f"{others}."
+        )
     if 0 < (fewest := min((len(seeds) for seeds in held.values()), default=0)) < 5:
         parts.append(f"{fewest} seed{'s' * (fewest > 1)}; the paper, as we remember it, has five.")
     if not held:
