@@ -84,8 +84,10 @@ def sweep(
         if as_json:
             typer.echo(json.dumps({"study": chosen.name, "missing": missing}, indent=1))
         return
+    if executor == "submitit" and workers is None:
+        raise ConfigError("--executor submitit: say with --workers how many jobs at a time")
     records.own(root)
-    many = workers or executors.at_a_time(device if chosen.measure is None else "cpu", per_gpu)
+    many = workers or executors.at_a_time(chosen.device(device), per_gpu)
     try:
         with Bars(chosen, root, console, quiet=as_json) as bars:
             summary = sweeps.sweep(chosen, root, many, executor, address, limit, data_path, device, bars.listener)

@@ -155,10 +155,9 @@ def changed(judged: list[Judged], root: Path) -> list[str]:
 
 def write(judged: list[Judged], root: Path) -> Path:
     """Write down the verdicts as they are now. Raises ConfigError where there is no book to write them into."""
-    claimed = find("claims.yml", root)
-    if claimed is None or claimed.parent.name != "book":
+    path = root.parent / "book" / "verdicts.json"
+    if not path.with_name("claims.yml").is_file():
         raise ConfigError(f"no book beside {root} to write verdicts.json into: name the results of a checkout with --results")
-    path = claimed.with_name("verdicts.json")
     path.write_text(json.dumps({one.entry.id: one.verdict.word for one in judged}, indent=1) + "\n", encoding="utf-8")
     return path
 

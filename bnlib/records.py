@@ -155,7 +155,7 @@ def load(path: Path) -> Record:
     """Read a record and check all of it. Raises RecordError, naming the file and the first thing that is wrong."""
     try:
         text = path.read_bytes()
-        content = json.loads(text, parse_constant=_no_constant)
+        content = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:
@@ -262,7 +262,8 @@ def _missing(held: Sequence[Record], where: dict[str, Any]) -> str:
 
     near = {", ".join(f"{key}={flat.get(key)}" for key in where if key != "study"): None for flat in sorted(had, key=distance)}
     nearest = f" The nearest: {'; '.join(list(near)[:3])}." if near else ""
-    only = "".join(f" --only {key}={value}" for key, value in where.items() if key != "study")
+    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in where.items() if key != "study"}
+    only = "".join(f" --only {key}={value}" for key, value in given.items())
     start = ", ".join(f"{key}={value!r}" for key, value in where.items() if key in ("depth", "lr", "norm"))
     own = f" To train a small one in a notebook: live.TrainYourOwn({start})" if start else ""
     return f"no record of study {study} with {asked}.{nearest} To make it: bnlib sweep {study}{only}{own}"
@@ -309,3 +310,9 @@ def _plain(value: Any) -> Any:
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value

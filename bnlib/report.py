@@ -14,7 +14,7 @@ def of_study(study: Study, root: Path) -> dict[str, Any]:
     """Runs planned, completed, diverged, failed and missing; hours spent, and to go on this machine (None where unknown); hardware."""
     done, missing = study.done(root), study.missing(root)
     kinds = [record.status.partition("@")[0] for record in done]
-    here = provenance.hardware(worker.resolve("auto" if study.measure is None else "cpu"))["name"]
+    here = provenance.hardware(worker.resolve(study.device("auto")))["name"]
     seconds = [estimate(study, run, [record for record in done if record.hardware["name"] == here]) for run in missing]
     known = [estimate for estimate in seconds if estimate is not None]
     return {

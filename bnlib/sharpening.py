@@ -78,4 +78,11 @@ def along_training(run: RunConfig, dataset: Dataset, levels: Sequence[float] = (
         end = train(run, dataset, [watch]).status
     except Stopped:
         end = "reached"
-    return {**watch.rows, "epoch_loss": watch.epoch_loss, "level": watch.levels, "reached": watch.reached, "end": end}
+    return {
+        **watch.rows,
+        "epoch_loss": watch.epoch_loss,
+        "level": watch.levels,
+        "reached": watch.reached,
+        "end": end,
+        "status": "completed" if end == "reached" else end,
+    }

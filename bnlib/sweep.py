@@ -66,7 +66,7 @@ def sweep(
     job = Job(study, root.absolute(), data and data.absolute(), device, going, deadline, every)
     present = _Sweep(job, workers, listener or Listener())
     if present.missing():
-        with _made(going), executors.engine(executor, workers, address, unfinished / "logs", device) as engine:
+        with _made(going), executors.engine(executor, workers, address, unfinished / "logs", study.device(device)) as engine:
             try:
                 present.go(engine)
             finally:

@@ -108,7 +108,7 @@ def _work(job: Job) -> Outcome:
                 if job.over():
                     raise train.Stopped
                 _measure(job)
-            for kind in ("ckpt", "progress", "lock"):  # who waits for this lock finds the record
+            for kind in ("ckpt", "ckpt.tmp", "progress", "progress.tmp", "lock"):  # who waits for this lock finds the record
                 begun(job.run, job.root, kind).unlink(missing_ok=True)
     except Timeout:
         return Outcome("busy")
@@ -117,7 +117,7 @@ def _work(job: Job) -> Outcome:
 
 def _measure(job: Job) -> None:
     run = job.run
-    device = resolve(job.device) if job.study.measure is None else "cpu"
+    device = resolve(job.study.device(job.device))
     if device == "cpu":
         torch.set_num_threads(run.train.threads if run.train else 1)
     dataset = _dataset(run.data.source, job.data) if run.data else None

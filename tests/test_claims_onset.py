@@ -9,6 +9,7 @@ from test_figures_products import lawful, quantiles, spectrum
 from bnlib import claims, matrices, records, sources
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
 from bnlib.lines import MINI_BATCHES, SIZES
+from bnlib.studies import LADDER
 
 
 def made(run: RunConfig, measured: dict, status: str = "completed") -> records.Record:
@@ -160,6 +161,9 @@ def line(seed: int, walls: tuple = (0.002, 0.004, 0.007), loss: tuple = (100.0, 
 )
 def test_wall_stays(walls: tuple, word: str):
     runs = [line(seed, walls) for seed in range(3)]
+    assert claims.wall_stays([line(seed, (1.0, 5.0, 5.0)) for seed in range(3)]).word == "not reproduced", (
+        "a wall that is not met is far away"
+    )
     assert claims.wall_stays(runs).word == word
     assert claims.wall_stays(runs[:2]).word == "not yet measured"
 
@@ -188,9 +192,9 @@ def test_unnormalised_needs_a_small_rate(trains: tuple, word: str):
         run = RunConfig("map", seed, ModelConfig(norm="none"), DataConfig(), train=TrainConfig(lr=lr, epochs=10, schedule="constant"))
         return made(run, {"train_loss": [2.3] * 9 + [1.9 if lr in trains else 2.3], "logit_spread": 1.0})
 
-    runs = [epochs(seed, lr) for seed in range(3) for lr in (1e-4, 3.16e-4, 1e-3, 1e-2)]
+    runs = [epochs(seed, lr) for seed in range(3) for lr in LADDER]
     assert claims.unnormalised_needs_a_small_rate(runs).word == word
-    assert claims.unnormalised_needs_a_small_rate(runs[:8]).word == "not yet measured"
+    assert claims.unnormalised_needs_a_small_rate(runs[:-1]).word == "not yet measured", "at the largest rate it might yet train"
 
 
 @pytest.mark.parametrize(("batch", "none", "word"), [(0.02, 5.0, "reproduced"), (0.02, 0.5, "partly"), (0.03, 0.5, "not reproduced")])

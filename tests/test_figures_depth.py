@@ -50,10 +50,13 @@ def maps(short) -> dict:
 
 def marks(fig: go.Figure, row: int, symbol: str) -> set[tuple[float, float]]:
     axis = {1: None, 2: "x2"}[row]
-    found = [
-        t for t in fig.data if t.type == "scatter" and t.marker.symbol == symbol and t.xaxis in ((None, "x") if axis is None else (axis,))
-    ]
-    return {(x, y) for trace in found for x, y in zip(trace.x, trace.y, strict=True)}
+    drawn = [t for t in fig.data if t.type == "scatter" and t.xaxis in ((None, "x") if axis is None else (axis,)) and t.marker.symbol]
+    points = [(x, y, s) for t in drawn for x, y, s in zip(t.x, t.y, _each(t.marker.symbol, len(t.x)), strict=True)]
+    return {(x, y) for x, y, one in points if one == symbol}
+
+
+def _each(symbol: str | tuple, count: int) -> tuple:
+    return symbol if isinstance(symbol, tuple) else (symbol,) * count
 
 
 # A cell

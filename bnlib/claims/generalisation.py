@@ -28,7 +28,7 @@ def noise_ratio(record: Record, way: str) -> tuple[Float[np.ndarray, " size"], F
 def noise_follows_the_bound(noise: Sequence[Record]) -> Verdict:
     """Sec 2.1, without BN, depths 8 and 20. At each size the drawn noise is the exact one, with replacement and without.
 
-    It may miss by 4 standard errors of the draws, which chance exceeds in one of 16,000 comparisons, and there are 400; and by 10^-5 for
+    It may miss by 4 standard errors of the draws, which chance exceeds in one of 16,000 comparisons, and there are 200; and by 10^-5 for
     the rounding, where the error vanishes.
     """
     claim = "The noise of a mini-batch gradient is at most C/|B|: just that with replacement, (N − |B|)/(N − 1) times that without."

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bnlib import studies
+from bnlib.claims.divergence import together
 from bnlib.claims.statistics import no_better, welch
 from bnlib.claims.verdict import SEEDS, Verdict, decide, spread
 from bnlib.records import Record, load, results_dir
@@ -14,7 +15,7 @@ from bnlib.sources import paper
 
 PAPER = {"large": ("batch", 0.1), "between": ("batch", 0.003), "matched": ("batch", 1e-4), "none": ("none", 1e-4)}
 _SMALL = {"large": ("batch", studies.EDGE), "matched": ("batch", studies.EDGE / 10), "none": ("none", studies.EDGE / 10)}
-STUDIES = {"fig1": PAPER, "fig1-165": PAPER, "fig1-small": _SMALL}  # the best first, each with its arms
+ARMS = {"fig1": PAPER, "fig1-165": PAPER, "fig1-small": _SMALL}  # the best first, each with its arms
 BETTER, NO_BETTER = 5.0, 2.0  # points of test accuracy
 
 
@@ -30,12 +31,12 @@ def complete(study: str, root: Path | None = None) -> list[Record]:
 
 def fig1(root: Path | None = None) -> list[Record]:
     """The runs to show Fig 1 with: those of the study that has most of its arms; of equals, of the one nearest the paper."""
-    return best([run for study in STUDIES for run in recorded(study, root)])
+    return best([run for study in ARMS for run in recorded(study, root)])
 
 
 def best(runs: Sequence[Record]) -> list[Record]:
     """Of runs of several studies those of the one that has most arms of Fig 1; of equals, of the one nearest the paper."""
-    of_study = [[run for run in runs if run.config.study == study] for study in STUDIES]
+    of_study = [[run for run in runs if run.config.study == study] for study in ARMS]
     return max(of_study, key=lambda held: len(arms(held)))  # the first of equals
 
 
@@ -48,7 +49,7 @@ def arms(runs: Sequence[Record]) -> dict[str, list[Record]]:
     large     rate that BN permits
     """
     whole = [run for run in runs if run.config.train is not None and not run.config.train.steps]
-    found = {arm: [run for run in whole if _setting(run) == STUDIES[run.config.study].get(arm)] for arm in PAPER}
+    found = {arm: [run for run in whole if _setting(run) == ARMS.get(run.config.study, {}).get(arm, ())] for arm in PAPER}
     return {arm: sorted(seeds, key=lambda r: r.config.seed) for arm, seeds in found.items() if seeds}
 
 
@@ -110,11 +111,11 @@ def fig1_is_the_papers(runs: Sequence[Record]) -> Verdict:
     held = arms([run for run in runs if run.config.study == "fig1"])
     if missing := len(PAPER) - len(held):
         return Verdict(claim, "not yet measured", f"{missing} of the {len(PAPER)} trainings have not been run to their end")
-    ends = {arm: np.array([final(run) for run in seeds]) for arm, seeds in held.items()}
+    last = {arm: np.array([final(run) for run in seeds]) for arm, seeds in held.items()}
     theirs = {arm: drawn["test"][f"{'bn' if norm == 'batch' else norm}_{lr:g}"][-1] for arm, (norm, lr) in PAPER.items()}
-    near = [np.full(len(values), abs(values.mean() - theirs[arm]) <= 1.5) for arm, values in ends.items()]
+    near = [np.full(len(values), abs(values.mean() - theirs[arm]) <= 1.5) for arm, values in last.items()]
     names = {arm: f"{'BN' if norm == 'batch' else 'none'} at {lr:g}" for arm, (norm, lr) in PAPER.items()}
-    said = "; ".join(f"{names[arm]} {spread(values, '.1f')} %, the paper's {theirs[arm]}" for arm, values in ends.items())
+    said = "; ".join(f"{names[arm]} {spread(values, '.1f')} %, the paper's {theirs[arm]}" for arm, values in last.items())
     return Verdict(claim, decide(*near), f"{said}, as digitised")
 
 
@@ -155,12 +156,12 @@ def small_rates_overfit(runs: Sequence[Record]) -> Verdict:
     The paper's gaps are 18.5, 17.7 and 6.7 points, as digitised. As for `large_rate_wins`, half of the effect.
     """
     runs = best(runs)
-    held = arms(runs)
-    gap = {arm: np.array([final(run, "train") - final(run) for run in held.get(arm, ())]) for arm in ("large", "matched", "none")}
-    seeds = min(len(values) for values in gap.values())
-    wider = [gap[arm][:seeds] - gap["large"][:seeds] for arm in ("matched", "none")]
+    held, names = arms(runs), ("large", "matched", "none")
+    shared = zip(names, together(*(held.get(arm, []) for arm in names)), strict=True)
+    gap = {arm: np.array([final(run, "train") - final(run) for run in seeds]) for arm, seeds in shared}
+    wider = [gap[arm] - gap["large"] for arm in names[1:]]
     claim = "At a small learning rate, with BN or without, a network fits the training images but does not generalise as well."
-    if not seeds:
+    if not len(gap["large"]):
         return Verdict(claim, "not yet measured", _because(runs, ("large", "matched"), ("large", "none")))
     shown = {arm: spread(values, ".1f") for arm, values in gap.items()}
     return Verdict(
@@ -248,6 +249,7 @@ def _apart(runs: Sequence[Record], better: str, worse: str) -> str:
     below = ended.max() < 0
     text = f"{first} ends {spread(-ended if below else ended, '.1f')} points {'below' if below else 'above'} {second}"
     _, low, high = welch(*(ends(runs)[arm] for arm in (better, worse)))
+    low, high = (-high, -low) if below else (low, high)
     if np.isfinite(low):
         text += f" (means: 95 % interval {low:.1f} to {high:.1f})"
     return text + f", but {gone}" * (len(ended) < len(points))

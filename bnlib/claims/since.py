@@ -9,6 +9,7 @@ from bnlib.claims.divergence import held, together
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.mlp import EXPLOSION
 from bnlib.records import Record
+from bnlib.studies import NARROW
 from bnlib.trunk import exponent, stages
 
 
@@ -109,7 +110,9 @@ def bn_keeps_rank(mlp: Sequence[Record]) -> Verdict:
     """
     claim = "Without BN the samples in a deep random network fall onto one line; with BN the directions left grow in number with the width."
     found = [[held(mlp, M=512, restandardise=norm, relu=relu) for norm in (True, False)] for relu in (False, True)]
-    seeds = sorted(set.intersection(*({r.config.seed for r in group} for pair in found for group in pair)))
+    groups = [group for pair in found for group in pair]
+    whole = [{seed for seed in {r.config.seed for r in group} if len(held(group, seed=seed)) == len(NARROW)} for group in groups]
+    seeds = sorted(set.intersection(*whole))
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))
     powers = np.array([[rank_power(held(batch, seed=seed)) for batch, _ in found] for seed in seeds])

@@ -176,7 +176,7 @@ def recipes_train_at_bns_rate(records: Sequence[Record]) -> Verdict:
     said = "; ".join(f"{NAMES[name]} {_loss(values)}" for name, values in zip(("fixup", "skipinit"), others, strict=True))
     return Verdict(
         claim,
-        decide(*(values >= SHARE * own for values in others)),
+        decide(*(np.isfinite(own) & (values >= SHARE * own) for values in others)),
         f"ResNet-20 after 100 updates at {BN_RATE}, loss: {said}; BN {_loss(own)}",
     )
 
@@ -199,7 +199,7 @@ def the_rate_explains_bn(records: Sequence[Record]) -> Verdict:
     steps = spread([100 * relative_step(r) for r in batch], ".2f")
     return Verdict(
         claim,
-        decide(*(values >= SHARE * own for values in others)),
+        decide(*(np.isfinite(own) & (values >= SHARE * own) for values in others)),
         f"ResNet-20 after 100 updates, at the relative step of {steps} % that BN makes at {BN_RATE}, loss: {said}; BN {_loss(own)}",
     )
 

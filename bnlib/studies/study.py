@@ -29,10 +29,9 @@ class Study:
     measure: Measure | None = None
     refine: Refine | None = None
 
-    @property
-    def needs_data(self) -> bool:
-        """Whether its runs see images."""
-        return any(run.data is not None for run in self.runs)
+    def device(self, asked: str) -> str:
+        """Where its runs are made: where `asked` if they train, else on the processor."""
+        return asked if self.measure is None else "cpu"
 
     def planned(self, root: Path) -> list[RunConfig]:
         """All runs, those included that the records below `root` call for."""

@@ -104,7 +104,8 @@
   const save = async (figure, kind) => {
     const state = Object.entries(figure.chosen).map((part) => `_${part.join("-")}`).join("").replace(/[^\w.-]+/g, "-");
     const [make, type] = KINDS[kind], link = element("a", { download: `${figure.block.id}${state}.${kind.toLowerCase()}` });
-    const content = await make(figure);
+    const content = await make(figure).catch((error) => figure.notify(`Cannot be saved: ${error.message}.`));
+    if (content === undefined) return; // it has said why
     link.href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
