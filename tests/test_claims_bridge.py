@@ -150,7 +150,7 @@ def test_mini_batch_stands_for_all(layer, logits, word):
     found = []
     for seed in SEEDS:
         run = RunConfig("population", seed, ModelConfig(), DataConfig(), ProbeConfig(batch=1024))
-        mean, off = [[0.9, 0.9], [0.01, layer]], [[0.9, 0.9], [logits, logits]]
+        mean, off = [[0.9, 0.9], [0.01, layer]], [[0.9, 0.9, 0.9], [logits, logits]]
         found.append(record(run, size=[2, 128], mean=mean, spread=[[0.9, 0.9], [0.01, 0.01]], logits=off))
     assert claims.mini_batch_stands_for_all(found).word == word
     assert claims.mini_batch_stands_for_all(found[:2]).word == "not yet measured"

@@ -199,7 +199,7 @@ def mini_batch_stands_for_all(population: Sequence[Record]) -> Verdict:
         return pending(claim, len(rows))
     at = [r.measured["size"].index(128) for r in rows]
     layer = np.array([max(r.array("mean")[i].max(), r.array("spread")[i].max()) for r, i in zip(rows, at, strict=True)])
-    logits = np.array([r.array("logits")[i].mean() for r, i in zip(rows, at, strict=True)])
+    logits = np.array([np.mean(r.measured["logits"][i]) for r, i in zip(rows, at, strict=True)])  # fewer mini-batches of more images
     return Verdict(
         claim,
         decide(layer < 0.1, logits < 0.1),
