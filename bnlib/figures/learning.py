@@ -13,7 +13,7 @@ from jaxtyping import Float
 from bnlib import sources, train
 from bnlib.claims import PAPER as PAPERS
 from bnlib.claims import arms, final, gain, rate, spread
-from bnlib.figures.marks import faint, labels_apart
+from bnlib.figures.marks import Curve, faint, labels_apart
 from bnlib.figures.style import PAPER, RED, SERIES, Axis, Series, coarse, figure, powers, readable
 from bnlib.records import Record
 
@@ -25,7 +25,6 @@ LOOKS = {
     "matched": Series("", "#5fa8da", "dot", "triangle-up"),
     "none": SERIES["none"],
 }
-Curve = tuple[Float[np.ndarray, " epoch"], Float[np.ndarray, " epoch"]]
 
 
 GLYPHS = {"large": "○", "between": "□", "matched": "△", "none": "◇"}  # the paper's marks
