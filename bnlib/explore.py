@@ -112,7 +112,7 @@ class Explorer:
 
     @cached_property
     def html(self) -> str:
-        """The figure in all its states, for a page that has explore.css, the three scripts explore*.js and, beside them, plotly.min.js."""
+        """The figure in all its states, for a page that has explore.css, the scripts explore*.js and, beside them, plotly.min.js."""
         first = self.document()
         shape = [len(c.values) for c in self.controls]
         packed = pack([self.document(**state) for state in self.states()], shape, first)

@@ -20,7 +20,7 @@ ARGS = [
     "--disable-quic",
 ]
 ASSETS = Path(__file__).parent.parent / "book" / "_assets"
-SCRIPTS = ("explore-looks.js", "explore.js", "explore-tools.js")  # in the order that bnbook loads them
+SCRIPTS = ("explore-looks.js", "explore-sheets.js", "explore.js", "explore-tools.js")  # in the order that bnbook loads them
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 

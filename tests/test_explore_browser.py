@@ -248,6 +248,61 @@ def test_without_script_there_is_the_picture_and_no_dead_control(open_page: Open
     assert not page.locator("button:visible").count()
 
 
+def quarters(depth: int, rate: float) -> go.Figure:
+    """A panel that hangs on the depth, one that hangs on the rate and is named, a heat map that stands, and a line that follows both."""
+    figure = go.Figure(layout={"height": 400, "template": "none", "showlegend": False, "title": {"text": f"{depth} at {rate}"}})
+    figure.add_scatter(x=[0, 1, 2], y=[0, depth / 2, depth], mode="lines+markers", name="grows")
+    figure.add_bar(x=["a", "b"], y=[rate, 1], xaxis="x2", yaxis="y2", name="bars")
+    figure.add_heatmap(z=[[1, 2], [3, 4]], xaxis="x3", yaxis="y3", showscale=False, name="heat")
+    figure.add_shape(type="line", x0=rate, x1=rate, y0=0, y1=1, xref="x3", yref="y3 domain")
+    figure.add_shape(type="line", x0=0, x1=1, y0=depth / 4, y1=depth / 4, xref="x3 domain", yref="y3")
+    figure.add_annotation(text="stands", x=0.5, y=1, xref="paper", yref="paper", showarrow=False)
+    for i, (left, right) in enumerate(((0, 0.25), (0.375, 0.625), (0.75, 1)), start=1):
+        figure.layout[f"xaxis{i}"] = {"domain": [left, right], "range": [-0.5, 2], "anchor": f"y{i}"}
+        figure.layout[f"yaxis{i}"] = {"range": [-0.5, 4], "anchor": f"x{i}"}
+    return figure
+
+
+def test_a_move_draws_what_it_changes_and_no_more(open_page: Open, tmp_path: Path) -> None:
+    moving = explore(quarters, name="quarters", alt="three panels", depth=[1, 2, 4], rate=[0.5, 1.0])
+    watched = open_page(write_page(tmp_path, f'<div style="width: 720px">{moving.html}</div>'), viewport={"width": 1280, "height": 800})
+    page = watched.page
+    wait_drawn(page, "quarters")
+    page.evaluate("""() => { window.redrawn = []; const react = Plotly.react;
+      Plotly.react = (sheet, data, ...rest) => { redrawn.push(data.map((trace) => trace.name)); return react(sheet, data, ...rest); } }""")
+
+    def traces() -> list[set[str]]:
+        """Of each sheet drawn since the last question; those without traces of the figure's own are empty."""
+        page.wait_for_timeout(100)
+        return sorted(({name for name in names if name} for names in page.evaluate("redrawn.splice(0)")), key=len)
+
+    field = page.locator
+    field("#quarters-depth").fill("1")
+    assert traces() == [{"grows"}]
+    field("#quarters-rate").fill("1")
+    assert traces() == [{"bars"}]
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert set().union(*traces()) == {"grows", "bars", "heat"}
+    assert page.locator("#quarters .x2tick").all_text_contents() == ["a", "b"]
+    assert page.locator("#quarters .x3tick").count() > 2
+    assert page.locator("#quarters .shapelayer path").count() == 2
+    assert page.locator("#quarters .annotation").count() == 1
+    watched.check()
+
+
+def test_the_pointer_finds_the_numbers_of_every_panel(open_page: Open, tmp_path: Path) -> None:
+    moving = explore(quarters, name="quarters", alt="three panels", depth=[1, 2, 4], rate=[0.5, 1.0])
+    watched = open_page(write_page(tmp_path, f'<div style="width: 720px">{moving.html}</div>'), viewport={"width": 1280, "height": 800})
+    page = watched.page
+    wait_drawn(page, "quarters")
+    for marks, told in ((".scatterlayer .point", "grows"), (".barlayer .point", "bars"), (".heatmaplayer image", "heat")):
+        box = page.locator(f"#quarters {marks}").last.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 3)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.locator("#quarters .hovertext", has_text=told).wait_for()
+    watched.check()
+
+
 def test_paper_shows_the_picture_of_the_start(open_page: Open, url: str) -> None:
     page = open_page(url).page
     wait_drawn(page, "curves")

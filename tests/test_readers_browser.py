@@ -420,7 +420,7 @@ def test_paper_has_pictures_in_place_of_controls_and_is_black_on_white(name: str
 
 def test_scripts_come_once_late_and_only_where_they_are_needed(name: str, built: Path) -> None:
     head, figures = (built / f"{name}.html").read_text(), 'class="bnx"' in (built / f"{name}.html").read_text()
-    for script in ("explore-looks.js", "explore.js", "explore-tools.js"):
+    for script in ("explore-looks.js", "explore-sheets.js", "explore.js", "explore-tools.js"):
         assert len(re.findall(f'<script defer="defer" src="[^"]*{script}', head)) == figures
     assert not re.search(r"<script[^>]*plotly\.min\.js", head)
     assert head.count("tex-svg-full.js") == ("math notranslate" in head)

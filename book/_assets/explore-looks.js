@@ -1,7 +1,18 @@
 /* What the page decides about a drawing: the colours of its theme, so that everything is legible on light and dark, and where panels go. */
 (() => {
   "use strict";
+  const INK = "#000001"; // stands in a figure for the page's text colour
   const FAINT = 0.6; // a trace of less opacity than this is meant to be faint
+
+  // A copy with the text colour filled in. Lists of numbers or words are not copied: to Plotly.react, a new list is new data.
+  const copy = (value, ink = INK) => {
+    if (value === INK) return ink;
+    const list = Array.isArray(value);
+    if (list && (typeof value[0] !== "object" || Array.isArray(value[0])) && !value.includes(INK)) return value;
+    if (list) return value.map((item) => copy(item, ink));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, copy(item, ink)]));
+  };
 
   const numbers = (colour) => {
     const hex = colour.match(/^#(..)(..)(..)$/);
@@ -109,5 +120,5 @@
     return whole + t + b;
   };
 
-  window.bnx = { theme, readTheme, dress, stack };
+  window.bnx = { copy, theme, readTheme, dress, stack };
 })();

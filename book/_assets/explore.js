@@ -1,12 +1,12 @@
-/* Brings the figures of bnlib/explore.py to life: native inputs choose a state, Plotly.react draws it.
+/* Brings the figures of bnlib/explore.py to life: native inputs choose a state, plotly draws it.
    plotly.min.js lies beside this file and is loaded once a figure comes near the window. Works from file:// and without a network.
-   explore-looks.js, loaded before it, says how the page dresses a drawing; explore-tools.js, after it, adds what stands below a figure. */
+   Loaded before it, explore-looks.js says how the page dresses a drawing and explore-sheets.js how a move is drawn; after it,
+   explore-tools.js adds what stands below a figure. */
 (() => {
   "use strict";
   const here = document.currentScript.src;
-  const INK = "#000001"; // stands in a figure for the page's text colour
   const NARROW = 520; // pixels; below it, panels side by side go one under the other
-  const { readTheme, dress, stack } = window.bnx;
+  const { copy, readTheme, dress, stack, Sheets } = window.bnx;
 
   let plotly;
   const loadPlotly = () => (plotly ??= new Promise((resolve, reject) => {
@@ -31,17 +31,7 @@
     return JSON.parse(json, (_, value) => value?.floats ? list(value.floats) : value);
   };
 
-  // A copy with the text colour filled in. Lists of numbers or words are not copied: to Plotly.react, a new list is new data.
-  const copy = (value, ink) => {
-    if (value === INK) return ink;
-    const list = Array.isArray(value);
-    if (list && (typeof value[0] !== "object" || Array.isArray(value[0])) && !value.includes(INK)) return value;
-    if (list) return value.map((item) => copy(item, ink));
-    if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, copy(item, ink)]));
-  };
-
-  const stateAt = ({ shape, base, patches }, stops, ink = INK) => {
+  const stateAt = ({ shape, base, patches }, stops, ink) => {
     const state = copy(base, ink);
     for (const { path, by, index, values } of patches) {
       const k = by.reduce((sum, control) => sum * shape[control] + stops[control], 0);
@@ -110,7 +100,7 @@
     wake() {
       return this.waking ??= Promise.all([loadPlotly(), this.load()])
         .then(([Plotly]) => {
-          Object.assign(this, { Plotly, ready: true });
+          Object.assign(this, { Plotly, ready: true, sheets: new Sheets(this.plot, this.states) });
           window.FontAwesome?.noAuto(); // the theme's icons are drawn by now, and its watch over the page sees all that a move draws
           this.draw();
         })
@@ -146,7 +136,7 @@
       this.block.style.setProperty("--bnx-height", `${whole}px`);
       this.find(".bnx-title").innerHTML = title;
       Object.assign(this.plot, { role: "img", ariaLabel: alt });
-      this.Plotly.react(this.plot, data, layout, { displayModeBar: false, showTips: false, doubleClick: false });
+      this.sheets.draw(this.Plotly, data, layout);
       if (width < NARROW) this.pull(width);
       this.block.dataset.drawn = this.stops.join();
     }

@@ -31,7 +31,7 @@ LAUNCH = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder
 
 # Without scripts: formulas as MathML in place of MathJax's, and no buttons that do nothing.
 PLAIN = "<noscript><style>.math.notranslate, .article-header-buttons, .sidebar-toggle { display: none }</style></noscript>"
-SCRIPTS = ("explore-looks.js", "explore.js", "explore-tools.js")  # of the figures, in this order
+SCRIPTS = ("explore-looks.js", "explore-sheets.js", "explore.js", "explore-tools.js")  # of the figures, in this order
 CHECKS = '<div id="bn-checks"></div>'  # where a page asks for them
 # The theme and its toggle buttons note on the console what they do on every page.
 QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebutton)\\]/.test(args[0]) || log(...args);}"

@@ -1,0 +1,106 @@
+/* Draws one figure as sheets of plotly laid over each other, so that a move draws anew only what it changes: on the lowest the axes, above
+   it traces, then words and lines. What hangs on the same controls shares a sheet; the traces of one panel are never parted. */
+(() => {
+  "use strict";
+  const { copy } = window.bnx;
+  const OPTIONS = { displayModeBar: false, showTips: false, doubleClick: false };
+  const AXIS = /^[xy]axis\d*$/, NOTES = ["annotations", "shapes"];
+  const GROUND = "ground", TOP = "top"; // the sheets of axes and of notes that hang on no control; any other is named by its controls
+
+  const same = (one, two) => {
+    if (one === two) return true;
+    if (one === null || two === null || typeof one !== "object" || typeof two !== "object") return false;
+    const keys = Object.keys(one);
+    return keys.length === Object.keys(two).length && keys.every((key) => same(one[key], two[key]));
+  };
+
+  const axisKey = (id) => `${id[0]}axis${id.slice(1)}`;
+  const panelOf = (trace) => `${trace.xaxis ?? "x"} ${trace.yaxis ?? "y"}`;
+
+  // The layout of a sheet: notes of its own, and the axes that it shows. An axis is shown on one sheet only; others have it unseen, as the
+  // scale of what lies on them, or as the other one of a pair, without which plotly draws none.
+  const layoutOf = ({ data, notes, axes }, layout) => {
+    const refs = NOTES.flatMap((list) => notes[list]).flatMap(({ xref, yref }) => [xref, yref]);
+    const lies = [...refs.map((ref) => ref.replace(" domain", "")), ...data.flatMap((trace) => panelOf(trace).split(" "))];
+    const scales = lies.filter((id) => layout[axisKey(id)]).map(axisKey);
+    const own = axes.length || scales.length ? [...axes, ...scales] : ["xaxis"];
+    const pairs = own.map((key) => [key, axisKey(layout[key].anchor ?? (key[0] === "x" ? "y" : "x"))]);
+    const unseen = (key) => scales.includes(key) ? layout[key] : { domain: layout[key].domain, anchor: layout[key].anchor, range: [0, 1] };
+    const found = pairs.flat().map((key) => [key, axes.includes(key) ? layout[key] : { ...unseen(key), visible: false }]);
+    const rest = Object.entries(layout).filter(([key]) => !AXIS.test(key) && !NOTES.includes(key));
+    return Object.fromEntries([...rest, ...found, ...Object.entries(notes)]);
+  };
+
+  // Plotly draws no axes of a panel without traces beside a panel that has some.
+  const blanks = (data, layout) => {
+    const panels = new Set(data.map(panelOf)), axes = Object.keys(layout).filter((key) => AXIS.test(key));
+    const pairs = axes.map((key) => [key.replace("axis", ""), layout[key].anchor ?? (key[0] === "x" ? "y" : "x")].sort());
+    const missing = [...new Set(pairs.map((pair) => pair.join(" ")))].filter((panel) => !panels.has(panel)).map((panel) => panel.split(" "));
+    return missing.map(([xaxis, yaxis]) => ({ type: "scatter", x: [], y: [], hoverinfo: "skip", xaxis, yaxis }));
+  };
+
+  // {name: {data, layout}} of the sheets, the lowest first.
+  const part = (data, layout, patches) => {
+    const sheets = new Map();
+    const on = (name) => sheets.get(name) ?? sheets.set(name, { data: [], axes: [], notes: { annotations: [], shapes: [] } }).get(name);
+    on(GROUND);
+
+    // The controls that an item hangs on, by the patches of its own parts, or of the list that it stands in where that is one leaf.
+    const controls = (...path) => {
+      const of = patches.filter((patch) => path.every((key, i) => patch.path.length === i || patch.path[i] === key));
+      return [...new Set(of.flatMap(({ by }) => by))].sort();
+    };
+    const panels = new Map();
+    data.forEach((trace, i) => {
+      const panel = panels.get(panelOf(trace)) ?? panels.set(panelOf(trace), { traces: [], by: new Set() }).get(panelOf(trace));
+      panel.traces.push(trace);
+      for (const control of controls("data", i)) panel.by.add(control);
+    });
+    for (const { traces, by } of panels.values()) on([...by].sort().join() || GROUND).data.push(...traces);
+
+    // What moves with traces goes on their sheet, which is drawn anew in any case.
+    const drawn = [...sheets.keys()].slice(1).sort((one, two) => one.length - two.length);
+    const place = (by, still) => {
+      if (!by.length) return on(still);
+      return on(drawn.find((name) => by.every((control) => name.split(",").includes(String(control)))) ?? by.join());
+    };
+    for (const key of Object.keys(layout).filter((key) => AXIS.test(key))) {
+      const id = key.replace("axis", ""), its = [...panels].filter(([panel]) => panel.split(" ").includes(id)).map(([, panel]) => panel);
+      const named = its.some(({ traces }) => traces.some((trace) => typeof trace[id[0]]?.[0] === "string")); // its ticks are in the traces
+      place(named ? [...new Set(its.flatMap(({ by }) => [...by]))].sort() : controls("layout", key), GROUND).axes.push(key);
+    }
+    for (const list of NOTES) {
+      (layout[list] ?? []).forEach((note, i) => place(controls("layout", list, i), TOP).notes[list].push({ xref: "x", yref: "y", ...note }));
+    }
+
+    return new Map([...sheets].map(([name, sheet]) => {
+      const its = layoutOf(sheet, layout);
+      return [name, { data: [...sheet.data, ...blanks(sheet.data, its)], layout: its }];
+    }));
+  };
+
+  class Sheets {
+    constructor(plot, { patches }) {
+      Object.assign(this, { plot, patches, drawn: new Map() });
+    }
+
+    draw(Plotly, data, layout) {
+      const parts = part(data, layout, this.patches);
+      for (const [name, content] of parts) {
+        const before = this.drawn.get(name);
+        if (before && same(before.data, content.data) && same(before.layout, content.layout)) continue;
+        const sheet = before?.sheet ?? this.plot.appendChild(Object.assign(document.createElement("div"), { className: "bnx-sheet" }));
+        this.drawn.set(name, { sheet, data: content.data, layout: copy(content.layout) }); // for plotly writes into what it is given
+        Plotly.react(sheet, content.data, content.layout, OPTIONS);
+        const found = new Set(content.data.filter((trace) => data.includes(trace)).map((trace) => panelOf(trace).replace(" ", "")));
+        for (const panel of sheet.querySelectorAll(".nsewdrag")) { // the pointer finds a panel where its traces are
+          panel.style.pointerEvents = found.has(panel.dataset.subplot) ? "all" : "none";
+        }
+      }
+      for (const [name, { sheet }] of this.drawn) sheet.hidden = !parts.has(name);
+      Object.assign(this.plot, { data, layout });
+    }
+  }
+
+  window.bnx.Sheets = Sheets;
+})();
