@@ -77,8 +77,8 @@ def sweep(
     limit = None if budget is None else sweeps.seconds(budget)
     executors.check(executor, address, device)
     root = records.results_dir(results)
+    missing = [{"run_id": run.run_id, "config": run.to_dict()} for run in chosen.missing(root)]
     if dry_run:
-        missing = [{"run_id": run.run_id, "config": run.to_dict()} for run in chosen.missing(root)]
         for entry in [] if as_json else missing:
             typer.echo(f"{entry['run_id']} {json.dumps(entry['config'])}")
         if as_json:

@@ -127,6 +127,7 @@ def test_the_shell_completes_studies(tmp_path: Path):
         (("sweep", "init", "--only", "depth"), 2, "write it as key=value"),
         (("sweep", "init", "--only", "dpeth=20"), 2, "study init has no setting 'dpeth'"),
         (("sweep", "init", "--only", "depth=21"), 2, "no run with these settings"),
+        (("sweep", "max-lr", "--only", "norm=btach"), 2, "it has norm: batch, none"),
         (("sweep", "init", "--executor", "slurm"), 2, "there is no executor 'slurm'; there are local, submitit, dask"),
         (("sweep", "init", "--address", "tcp://x"), 2, "the local executor has none"),
         (("sweep", "init", "--device", "tpu"), 2, "there is no device 'tpu'; there are cpu, cuda, auto"),

@@ -1,5 +1,6 @@
 """Studies are grids without repeats whose runs can be told apart, and each is measured into a record that verifies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_an_unknown_setting_gets_one_line(where: dict, message: str):
         studies.get("init").only(where)
     with pytest.raises(ConfigError, match="there is no study 'inti'; there are init"):
         studies.get("inti")
+
+
+def test_what_records_call_for_can_be_chosen_too_and_does_not_hang_on_the_choice(tmp_path: Path):
+    """Seed 1 follows where the whole row of seed 0 is there, also for a choice that leaves most of the row out."""
+    row = tuple(RunConfig("toy", 0, product=ProductConfig(M=M, N=50)) for M in (1, 2))
+    called = replace(row[1], seed=1)
+    study = studies.Study("toy", "", row, lambda run, images: {"loss": 1.0}, lambda found: [called] if len(found) == 2 else [])
+    second = study.only({"seed": 1})
+    with pytest.raises(ConfigError, match="study toy has no run with these settings together; it has seed: 0"):
+        second.missing(tmp_path)
+    for run in row:
+        studies.measure(study, run, None, tmp_path)
+    assert second.missing(tmp_path) == study.only({"M": 2}).missing(tmp_path) == [called]
+    with pytest.raises(ConfigError, match="it has M: 1, 2"):
+        study.only({"M": 3}).missing(tmp_path)
 
 
 def test_measuring_writes_records_that_verify_and_are_then_not_missing(tmp_path: Path):

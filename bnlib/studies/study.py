@@ -2,8 +2,8 @@
 
 import datetime
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ class Study:
     """A named grid of runs, most valuable first.
 
     `measure` measures one of them, and may say under the key "status" how it ended; without it, a run is trained.
-    `refine` names the runs that the records of `runs` call for.
+    `refine` names the runs that the records of `runs` call for. Of all these, only those with the settings `where` are planned.
     """
 
     name: str
@@ -28,16 +28,16 @@ class Study:
     runs: tuple[RunConfig, ...]
     measure: Measure | None = None
     refine: Refine | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
 
     def device(self, asked: str) -> str:
         """Where its runs are made: where `asked` if they train, else on the processor."""
         return asked if self.measure is None else "cpu"
 
     def planned(self, root: Path) -> list[RunConfig]:
-        """All runs, those included that the records below `root` call for."""
-        if self.refine is None:
-            return list(self.runs)
-        return [*self.runs, *self.refine(_recorded(self.runs, root))]
+        """All runs, those included that the records below `root` call for. Raises ConfigError where none has the settings `where`."""
+        called = self.refine(_recorded(self.runs, root)) if self.refine else ()
+        return list(self._having([*self.runs, *called], self.where))
 
     def done(self, root: Path) -> list[Record]:
         """The records of the planned runs. Raises RecordError on a damaged or a stale one."""
@@ -47,22 +47,25 @@ class Study:
         """The planned runs without a record below `root`."""
         return [run for run in self.planned(root) if not records.path_of(run, root).exists()]
 
-    def only(self, where: dict[str, Any]) -> "Study":
-        """The study with just the runs whose settings match. Raises ConfigError on an unknown key, or where none is left."""
+    def only(self, where: Mapping[str, Any]) -> "Study":
+        """The study with just the runs of these settings. Raises ConfigError on an unknown key, or where no run is left.
+
+        Which runs its records will call for is not known before they are looked at; so with `refine`, `planned` raises instead.
+        """
         known = sorted({key for run in self.runs for key in records.settings(run)} - {"study"})
         if unknown := sorted(set(where) - set(known)):
             raise ConfigError(f"study {self.name} has no setting {unknown[0]!r}; it has {', '.join(known)}")
+        if self.refine:
+            return replace(self, where={**self.where, **where})
+        return replace(self, runs=self._having(self.runs, where))
 
-        def chosen(runs: Iterable[RunConfig]) -> tuple[RunConfig, ...]:
-            return tuple(run for run in runs if all(records.settings(run).get(key) == value for key, value in where.items()))
-
-        refine = self.refine
-        kept = chosen(self.runs)
-        if not kept and refine is None:
-            values = {key: sorted({str(records.settings(run).get(key)) for run in self.runs}) for key in where}
+    def _having(self, runs: Sequence[RunConfig], where: Mapping[str, Any]) -> tuple[RunConfig, ...]:
+        kept = tuple(run for run in runs if all(records.settings(run).get(key) == value for key, value in where.items()))
+        if not kept and where:
+            values = {key: sorted({str(records.settings(run).get(key)) for run in runs}) for key in where}
             offered = "; ".join(f"{key}: {', '.join(options)}" for key, options in values.items())
             raise ConfigError(f"study {self.name} has no run with these settings together; it has {offered}")
-        return replace(self, runs=kept, refine=refine and (lambda found: chosen(refine(found))))
+        return kept
 
 
 def _recorded(runs: Iterable[RunConfig], root: Path) -> list[Record]:
