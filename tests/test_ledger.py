@@ -172,6 +172,19 @@ def test_one_seed_gives_a_difference_but_no_interval():
     assert np.isnan([low, high]).all()
 
 
+def test_an_interval_in_words():
+    a, b = np.array([93.1, 93.4, 92.9]), np.array([82.0, 81.1, 82.6])
+    _, low, high = claims.welch(a, b)
+    assert claims.interval(a, b) == f" (difference of the means: 95 % interval {low:.1f} to {high:.1f})"
+    assert claims.interval(b, a) == f" (difference of the means: 95 % interval −{high:.1f} to −{low:.1f})"
+    _, low, high = claims.welch(np.log(a), np.log(b))
+    assert (
+        claims.interval(a, b, ".3f", ratio=True)
+        == f" (ratio of the geometric means: 95 % interval {np.exp(low):.3f} to {np.exp(high):.3f})"
+    )
+    assert claims.interval(a, np.array([1.0, np.inf, 2.0])) == claims.interval(a, b[:1]) == claims.interval(a, b - 82, ratio=True) == ""
+
+
 @pytest.mark.parametrize(("b", "no_better"), [([82.0, 82.5, 81.5], True), ([80.2, 80.7, 79.7], False), ([83.9, 79.0, 82.0], False)])
 def test_no_better_takes_means_that_are_near_and_certain(b: list[float], no_better: bool):
     a = np.array([82.1, 81.9, 82.0])

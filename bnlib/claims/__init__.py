@@ -1,8 +1,7 @@
 """Records in, verdicts out: what each claim of the paper came to. A verdict is computed, never typed.
 
-Every threshold was fixed, with its reason, before the committed records were measured, though not in ignorance: trial
-measurements of the same quantities came before, and those of the laboratory were chosen on other seeds. Where records were there
-first, the claim says so.
+A threshold is fixed, with its reason, before the committed records are measured, though not in ignorance: trial measurements of the
+same quantities come before, and those of the laboratory were chosen on other seeds. Where records were there first, the ledger says so.
 """
 
 from bnlib.claims.bridge import (
@@ -124,7 +123,7 @@ from bnlib.claims.since import (
     total_growth,
     trunk_grows_as_root,
 )
-from bnlib.claims.statistics import no_better, welch
+from bnlib.claims.statistics import interval, no_better, welch
 from bnlib.claims.variants import (
     BN_RATE,
     NAMES,
@@ -205,6 +204,7 @@ __all__ = [
     "held",
     "ignorance",
     "in_paper_setting",
+    "interval",
     "large_rate_wins",
     "larger_rate_is_faster",
     "largest_grows_linearly",

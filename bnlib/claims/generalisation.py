@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from bnlib.claims.divergence import held, together
+from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.records import Record
 from bnlib.studies import LEVELS, NOISE_DEPTHS, NOISE_IMAGES, SHARPNESS_FULL, full_batch
@@ -142,7 +143,8 @@ def _compared(sharpness: Sequence[Record], claim: str, measure: str, holds: Hold
         low, high = (np.array([at_loss(r, level, measure) for r in rows]) for rows in (small, large))
         parts.append(holds(low, high))
         ends = [", ".join(form.format(x) for x in values) for values in (low, high)]
-        words.append(f"{NAMES[norm]}, at a training loss of {level:g}, {ends[0]} at {SMALL:g} and {ends[1]} at {LARGE:g}")
+        apart = interval(low, high, ".2g", ratio=True) if measure == "sharpness" else interval(low, high, ".1%")
+        words.append(f"{NAMES[norm]}, at a training loss of {level:g}, {ends[0]} at {SMALL:g} and {ends[1]} at {LARGE:g}{apart}")
     return Verdict(claim, decide(*parts), f"{name} of each seed: {'; '.join(words)}")
 
 

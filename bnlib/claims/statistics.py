@@ -21,6 +21,21 @@ def welch(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> tuple[float
     return difference, float(interval.low), float(interval.high)
 
 
+def interval(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], form: str = ".1f", ratio: bool = False) -> str:
+    """In words, Welch's interval for a's mean minus b's, or for the ratio of their geometric means.
+
+    Such as " (difference of the means: 95 % interval 1.2 to 5.0)"; empty with one seed in an arm, or where not all is finite.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a, b = (np.log(a), np.log(b)) if ratio else (a, b)
+    _, low, high = welch(a, b) if np.isfinite([*a, *b]).all() else (np.nan, np.nan, np.nan)
+    if not np.isfinite(low):
+        return ""
+    low, high = (np.exp(low), np.exp(high)) if ratio else (low, high)
+    what = "ratio of the geometric means" if ratio else "difference of the means"
+    return f" ({what}: 95 % interval {low:{form}} to {high:{form}})".replace("-", "−")
+
+
 def no_better(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], margin: float) -> bool:
     """Whether a's mean exceeds b's by less than `margin` beyond reasonable doubt: of the two one-sided tests of equivalence, the upper.
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from bnlib.claims.divergence import explodes_at, held, together
 from bnlib.claims.initialisation import growth
 from bnlib.claims.learning import BETTER, final
+from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.lines import MINI_BATCHES
 from bnlib.records import Record
@@ -173,7 +174,9 @@ def recipes_train_at_bns_rate(records: Sequence[Record]) -> Verdict:
     if len(batch) < SEEDS:
         return pending(claim, len(batch))
     own, others = _progress(batch), [_progress(row) for row in rows]
-    said = "; ".join(f"{NAMES[name]} {_loss(values)}" for name, values in zip(("fixup", "skipinit"), others, strict=True))
+    said = "; ".join(
+        f"{NAMES[name]} {_loss(values)}{interval(own, values, '.2f')}" for name, values in zip(("fixup", "skipinit"), others, strict=True)
+    )
     return Verdict(
         claim,
         decide(*(np.isfinite(own) & (values >= SHARE * own) for values in others)),
@@ -195,7 +198,7 @@ def the_rate_explains_bn(records: Sequence[Record]) -> Verdict:
         return pending(claim, len(batch))
     own = _progress(batch)
     others = [np.array([progress_at(records, name, r.config.seed, relative_step(r)) for r in batch]) for name in names]
-    said = "; ".join(f"{NAMES[name]} {_loss(values)}" for name, values in zip(names, others, strict=True))
+    said = "; ".join(f"{NAMES[name]} {_loss(values)}{interval(own, values, '.2f')}" for name, values in zip(names, others, strict=True))
     steps = spread([100 * relative_step(r) for r in batch], ".2f")
     return Verdict(
         claim,
@@ -244,7 +247,8 @@ def last_bn_captures_most(records: Sequence[Record]) -> Verdict:
     return Verdict(
         claim,
         decide(ours - low >= 0.5 * (high - low)),
-        f"test accuracy {spread(ours, '.1f')} %, between {spread(low, '.1f')} % without BN and {spread(high, '.1f')} % with BN everywhere",
+        f"test accuracy {spread(ours, '.1f')} %, between {spread(low, '.1f')} % without BN{interval(ours, low)} and "
+        f"{spread(high, '.1f')} % with BN everywhere{interval(ours, high)}",
     )
 
 
@@ -260,7 +264,7 @@ def other_normalisers_gain(records: Sequence[Record]) -> Verdict:
     if len(none) < SEEDS:
         return pending(claim, len(none))
     low, ends = np.array([final(r) for r in none]), [np.array([final(r) for r in row]) for row in rows]
-    said = "; ".join(f"{name} {spread(end, '.1f')} %" for name, end in zip(OTHERS.values(), ends, strict=True))
+    said = "; ".join(f"{name} {spread(end, '.1f')} %{interval(end, low)}" for name, end in zip(OTHERS.values(), ends, strict=True))
     return Verdict(claim, decide(*(end - low >= BETTER for end in ends)), f"test accuracy: {said}; without any {spread(low, '.1f')} %")
 
 

@@ -7,14 +7,14 @@ from bnlib.studies import STUDIES
 
 
 def studies_table(root: Path) -> str:
-    """A row for each study: its runs, and the hours they took."""
+    """A row for each study: its runs, the command that makes them, and the hours they took."""
     rows, hours = [], 0.0
     for study in STUDIES.values():
         row = report.of_study(study, root)
         hours += row["hours"]
         counts = f"{row['planned'] - row['missing']} of {row['planned']}" + f", {row['diverged']} diverged" * (row["diverged"] > 0)
         failed = f", {row['failed']} failed" * (row["failed"] > 0)
-        rows.append(f"| **{study.name}** {study.about} | {counts}{failed} | {row['hours']:.2f} |")
+        rows.append(f"| **{study.name}** {study.about}<br>`bnlib sweep {study.name}` | {counts}{failed} | {row['hours']:.2f} |")
     head = "| study | runs made | hours |\n|---|---|---|"
     return "\n".join(
         [head, *rows, "", f"*In all {hours:.1f} hours, of one processor core or one GPU each. What has no runs waits to be measured.*"]
