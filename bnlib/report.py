@@ -6,7 +6,7 @@ from typing import Any
 
 from bnlib import provenance, worker
 from bnlib.records import Record
-from bnlib.studies import Study
+from bnlib.studies import STUDIES, Study
 from bnlib.sweep import estimate
 
 
@@ -14,8 +14,8 @@ def of_study(study: Study, root: Path) -> dict[str, Any]:
     """Runs planned, completed, diverged, failed and missing; hours spent, and to go on this machine (None where unknown); hardware."""
     done, missing = study.done(root), study.missing(root)
     kinds = [record.status.partition("@")[0] for record in done]
-    here = provenance.hardware(worker.resolve(study.device("auto")))["name"]
-    seconds = [estimate(study, run, [record for record in done if record.hardware["name"] == here]) for run in missing]
+    like = _like(study, done, root) if missing else []
+    seconds = [estimate(study, run, like) for run in missing]
     known = [estimate for estimate in seconds if estimate is not None]
     return {
         "study": study.name,
@@ -26,6 +26,23 @@ def of_study(study: Study, root: Path) -> dict[str, Any]:
         "hours_left": round(sum(known) / 3600, 3) if len(known) == len(seconds) else None,
         "hardware": sorted({record.hardware["name"] for record in done}),
     }
+
+
+def _like(study: Study, done: Sequence[Record], root: Path) -> Sequence[Record]:
+    """The records that tell what a run of `study` takes here: its own made here, else for a study that trains those of the others that do.
+
+    What is only measured runs on a processor anywhere, so that records from elsewhere are a guess; what trains may run on a GPU.
+    """
+    name = provenance.hardware(worker.resolve(study.device("auto")))["name"]
+
+    def here(found: Sequence[Record]) -> list[Record]:
+        return [record for record in found if record.hardware["name"] == name]
+
+    if own := here(done):
+        return own
+    if study.measure:
+        return done
+    return [record for other in STUDIES.values() if other.measure is None for record in here(other.done(root))]
 
 
 def made_with(records: Sequence[Record]) -> dict[str, dict[str, list[str]]]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 import toys
 from filelock import FileLock
 
-from bnlib import checkpoints, data, executors, records, train, worker
+from bnlib import checkpoints, data, executors, records, report, train, worker
 from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig
 from bnlib.records import RecordError
 from bnlib.studies import Study
@@ -430,6 +431,22 @@ def test_the_estimate_counts_updates_where_a_run_is_trained(root: Path):
     assert estimate(Study("toy", "", study.runs, toys.one), longer, done) == 4
     assert estimate(study, RunConfig("toy", 0, ModelConfig(depth=32), longer.data, train=longer.train), done) == 1600
     assert estimate(study, longer, []) is None
+
+
+def test_what_is_left_is_told_by_runs_that_were_made_here_and_where_no_gpu_is_used_by_any(root: Path, monkeypatch: pytest.MonkeyPatch):
+    trained, probed = toys.training(1), toys.probing(toys.one, 2)
+    further = Study("further", "", (replace(trained.runs[0], study="further"),))
+    monkeypatch.setattr(report, "STUDIES", {"toy": trained, "further": further})
+
+    def known() -> list[bool]:
+        return [report.of_study(study, root)["hours_left"] is not None for study in (trained, further, probed)]
+
+    assert known() == [False, False, False]
+    work(toys.job(trained, root))
+    work(toys.job(probed, root))
+    assert known() == [True, True, True]
+    monkeypatch.setattr(report.provenance, "hardware", lambda device: {"name": "another machine", "cores": 1})
+    assert known() == [True, False, True]  # nothing is left of the first
 
 
 def test_on_a_gpu_runs_go_side_by_side_as_many_as_it_holds(monkeypatch: pytest.MonkeyPatch):
