@@ -172,12 +172,22 @@ def _runs(fig: go.Figure, chosen: Cell, norm: str, count: int) -> None:
     x, y = joined(curves)
     line = {"color": series.colour, "width": 1.5, "dash": series.dash}
     fig.add_scatter(x=x, y=coarse(y), mode="lines", line=line, opacity=0.8, name=series.label, row=3, col=1)
-    ends = [(x[-1], min(y[-1], _TOP)) for run, (x, y) in zip(chosen.runs, curves, strict=True) if run.status != "completed"]
+    ends = [
+        (x[-1], min(y[-1], _TOP)) if len(x) else (_share_of_an_epoch(run), _TOP)
+        for run, (x, y) in zip(chosen.runs, curves, strict=True) if run.status != "completed"
+    ]  # fmt: skip
     crosses(fig, np.array([x for x, _ in ends]), np.array([y for _, y in ends]), row=3, col=1)
     above = 1 if norm == "none" else -1
     at = (count, chosen.loss) if math.isfinite(chosen.loss) else ends[0] if ends else None
     if at:
         label(fig, at[0], min(max(at[1], 0.2), _TOP), series.label, series.colour, shift=8 * above, row=3, col=1)
+
+
+def _share_of_an_epoch(run: Record) -> float:
+    """Where a run ended that did not get through its first epoch."""
+    assert run.config.train is not None
+    assert run.config.data is not None
+    return int(run.status.partition("@")[2]) * run.config.train.batch / run.config.data.train_size
 
 
 def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
