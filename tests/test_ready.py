@@ -1,4 +1,4 @@
-"""The chapters take the records of the studies that need a GPU as they come: made-up ones, of the planned runs, beside the committed ones."""
+"""The chapters take the records of the studies that need a GPU as they come: made-up ones, beside those that are committed."""
 
 import datetime
 import shutil
@@ -22,7 +22,7 @@ def trained(run: RunConfig) -> records.Record:
     assert run.train is not None
     assert run.model is not None
     rng, lr, norm = np.random.default_rng(run.seed), run.train.lr, run.model.norm
-    recipe = run.model.block != "residual" or norm == "none" and run.study == "fig1-plateau"
+    recipe = run.model.block != "residual" or (norm == "none" and run.study == "fig1-plateau")
     gone = (norm == "none" and lr >= 1e-3 and not recipe) or lr > 4
     epochs = 0 if gone else run.train.epochs
     end = ENDS.get((norm, lr), 0.85) + 0.003 * rng.normal()
