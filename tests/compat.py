@@ -30,7 +30,16 @@ TOOLS = (
     "dask",
     "distributed",
 )
-OF_THE_BOOK = ("test_book", "test_lab", "test_api", "test_explore_browser", "test_package")  # need Jupyter Book, JupyterLab or a browser
+OF_THE_BOOK = (  # need Jupyter Book, JupyterLab, a browser, or the tools of who works on bnlib
+    "test_api",
+    "test_book",
+    "test_contributing",
+    "test_explore_browser",
+    "test_lab",
+    "test_ledger",
+    "test_package",
+    "test_readers_browser",
+)
 
 
 def oldest() -> list[str]:

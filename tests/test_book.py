@@ -19,6 +19,7 @@ from playwright.sync_api import Page
 
 from bnlib.controls import Control
 from bnlib.explore import Explorer
+from bnlib.figures.style import SERIES
 
 sys.path.append(str(ROOT / "book" / "_ext"))
 import bnbook
@@ -144,9 +145,15 @@ def test_the_first_page_leads_into_the_book(built: Path, open_page: Callable[...
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_works_from_its_folder_alone(name: str, built: Path, open_page: Callable[..., Watched]):
     figures = explorers(name)
+    assert sum(figure.size for figure in figures.values()) < 400_000, "bytes of a page's own data"
+    for figure in figures.values():
+        check(figure)
+        assert f"\n| {Path(name).name} | {figure.name} |" in (ROOT / "bench" / "README.md").read_text(), "bench/page.py has not seen it"
     watched = open_page((built / f"{name}.html").as_uri(), viewport={"width": 1280, "height": 720})
     page = watched.page
     assert page.locator(".bnx").evaluate_all("blocks => blocks.map(block => block.id)") == list(figures)
+    if figures and name != PAGES[0]:
+        assert page.locator(".admonition-title", has_text="Takeaway").count() == 1
     for figure in figures.values():
         page.locator(f"#{figure.name}").scroll_into_view_if_needed()
         start = [c.start for c in figure.controls]
@@ -161,6 +168,26 @@ def test_a_page_works_from_its_folder_alone(name: str, built: Path, open_page: C
     assert not lacking(page), "these have no text alternative or label"
     assert not lost(page), "these links lead nowhere"
     watched.check()
+
+
+BLUE, VERMILION = SERIES["batch"].colour, SERIES["none"].colour
+
+
+def check(figure: Explorer) -> None:
+    """Few controls, a source, a name for all that is drawn, and BN told from none by more than its colour."""
+    assert len(figure.controls) <= 3
+    assert figure.source is not None
+    strong: dict[tuple, dict[str, set]] = {}
+    for trace in figure.document()["data"]:
+        assert trace.get("name"), f"a reader of the numbers of {figure.name} needs a name for each trace"
+        line, marker = trace.get("line", {}), trace.get("marker", {})
+        colour = line.get("color", marker.get("color"))
+        row = len(set(trace.get("y", ()))) == 1  # of a kind, and named at its side
+        if colour in (BLUE, VERMILION) and trace.get("opacity", 1) > 0.6 and trace["type"] == "scatter" and not row:
+            look = (trace["mode"], line.get("dash") if "lines" in trace["mode"] else None, marker.get("symbol"))
+            strong.setdefault((trace.get("xaxis"), trace.get("yaxis")), {}).setdefault(colour, set()).add(look)
+    for looks in strong.values():
+        assert not looks.get(BLUE, set()) & looks.get(VERMILION, set()), f"{figure.name} tells BN from none by colour alone"
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -70,7 +70,7 @@ def menu(page: Page, *path: str) -> None:
 
 def opened(lab: str, chapter: str, open_page: Callable[..., Watched]) -> Page:
     """A chapter, with a kernel that waits, and then all its cells on their way."""
-    page = open_page(f"{lab}lab/tree/book/{chapter}.ipynb", allow=lab, viewport={"width": 1280, "height": 900}).page
+    page = open_page(f"{lab}lab/workspaces/{chapter}/tree/book/{chapter}.ipynb", allow=lab, viewport={"width": 1280, "height": 900}).page
     page.get_by_text("(ipykernel) | Idle").wait_for(timeout=120_000)
     menu(page, "Run", "Run All Cells")
     page.locator(".jp-Notebook .js-plotly-plot").first.wait_for(timeout=180_000)
@@ -112,6 +112,23 @@ def test_a_chapter_runs_and_its_sliders_recompute(lab: str, open_page: Callable[
     slider.press("Home")
     wait_drawn(page, expected(figure, mean=mean.values[0]))
     assert complaints(page) == []
+
+
+def test_two_chapters_are_live_at_once(lab: str, open_page: Callable[..., Watched]):
+    pages = {chapter: opened(lab, chapter, open_page) for chapter in ("learning-rates", "setting")}
+    channel, accuracy = explorers("book/setting")["channel"], explorers("book/learning-rates")["accuracy"]
+    (menu, *_), (mean, *_) = accuracy.controls, channel.controls
+    counts = [len(accuracy.figure(**{menu.name: value}).data) for value in menu.values[:2]]
+    assert counts[0] != counts[1]
+    for stop in (1, 0, 1):
+        pages["learning-rates"].locator(".jp-Notebook select").first.select_option(index=stop)
+        slider = pages["setting"].locator(".jp-Notebook .noUi-handle").first
+        slider.focus()
+        slider.press("End" if stop else "Home")
+        wait_drawn(pages["setting"], expected(channel, **{mean.name: mean.values[-stop]}))
+        shown = "count => document.querySelector('.js-plotly-plot').data.length === count"
+        pages["learning-rates"].wait_for_function(shown, arg=counts[stop])
+    assert [complaints(page) for page in pages.values()] == [[], []]
 
 
 def test_a_kernel_that_is_restarted_or_dies_while_it_trains_leaves_no_mess(lab: str, open_page: Callable[..., Watched], tmp_path: Path):

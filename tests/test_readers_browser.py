@@ -316,6 +316,7 @@ def test_axe_finds_no_serious_fault_and_nothing_scrolls_sideways(name: str, buil
         assert not serious, (theme, width)
         if width < 600:
             assert not small(page), "a finger needs 44 pixels"
+            assert not beyond(page), "words of a figure are cut off"
         page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=ROOT / ".artefacts" / f"{Path(name).name}-{theme}-{width}.png", full_page=True)  # for a person to look at
         watched.check()
@@ -323,12 +324,25 @@ def test_axe_finds_no_serious_fault_and_nothing_scrolls_sideways(name: str, buil
 
 
 def small(page: Page) -> list[str]:
-    """Controls of figures, and of the page's head, that are less than 44 pixels high."""
-    parts = ".bnx :is(button, summary, select, input[type=range], .bnx-toggle, li a), .article-header-buttons button, .bn-cite summary"
+    """Controls of figures, of the page's head and foot, and folds, that are less than 44 pixels high."""
+    figures = ".bnx :is(button, summary, select, input[type=range], .bnx-toggle label, li a)"
+    parts = f"{figures}, .article-header-buttons button, .bn-cite summary, .bn-ledger summary, details.hide > summary"
     return page.evaluate(
         f"""[...document.querySelectorAll("{parts}")].filter((e) => e.checkVisibility())
           .map((e) => [e.outerHTML.slice(0, 120), e.getBoundingClientRect().height]).filter(([, height]) => height < 43.9)"""
     )
+
+
+def beyond(page: Page) -> list[str]:
+    """Words of figures that reach out of their drawing, and figures that scroll in a box of their own."""
+    return page.evaluate("""[...document.querySelectorAll(".bnx")].flatMap((block) => {
+      const plot = block.querySelector(".bnx-plot"), room = plot.getBoundingClientRect(), box = block.closest(".output") ?? block;
+      const words = [...plot.querySelectorAll("text")].filter((e) => e.textContent && e.checkVisibility()).filter((e) => {
+        const { left, right, top, bottom } = e.getBoundingClientRect();
+        return left < room.left - 1 || right > room.right + 1 || top < room.top - 1 || bottom > room.bottom + 1;
+      });
+      return [...words.map((e) => `${block.id}: ${e.textContent}`), ...(box.scrollWidth > box.clientWidth ? [`${block.id} scrolls`] : [])];
+    })""")
 
 
 COLOURS = """() => {
@@ -398,10 +412,13 @@ def near(pixels: np.ndarray, colour: Sequence[float]) -> int:
     return int((np.abs(pixels - np.array(colour)).max(1) <= 3).sum())
 
 
-def test_without_scripts_there_are_formulas_and_pictures(name: str, built: Path, open_page: Open) -> None:
-    page = open_page((built / f"{name}.html").as_uri(), java_script_enabled=False).page
+@pytest.mark.parametrize("width", [360, 1280])
+def test_without_scripts_there_are_formulas_and_pictures(name: str, width: int, built: Path, open_page: Open) -> None:
+    page = open_page((built / f"{name}.html").as_uri(), java_script_enabled=False, viewport={"width": width, "height": 740}).page
+    wide = page.context.new_cdp_session(page).send("Page.getLayoutMetrics")["cssContentSize"]["width"]
+    assert wide == width, "the page scrolls sideways"
     formulas = page.locator("article .math.notranslate").count()
-    assert page.locator("article noscript > math").count() == formulas
+    assert page.locator("article noscript math").count() == formulas
     assert page.locator("article math:visible").count() == formulas
     assert not page.locator("article .math.notranslate:visible").count()
     assert page.locator(".bnx-still svg:visible").count() == page.locator(".bnx").count()

@@ -83,11 +83,13 @@ def by_layer(records: Sequence[Record], depth: int, quantity: str, theory_too: b
         series = SERIES[norm]
         channels = over_seeds(in_paper_setting(records, norm, depth), f"{quantity}_spread").mean(0)[first - 1]
         mean = ln.mean(0)
-        band(fig, x, np.exp(mean[first - 1] - channels), np.exp(mean[first - 1] + channels), series.colour)
+        band(fig, x, np.exp(mean[first - 1] - channels), np.exp(mean[first - 1] + channels), series)
         curve(fig, x, np.exp(ln[:, first - 1]), series, geometric=True)
-        for at, size in ((second, 3), (np.array([depth]), 8)):
+        for at, size, what in ((second, 3, "second convolutions"), (np.array([depth]), 8, "logits")):
             marker = {"symbol": series.symbol, "size": size, "color": series.colour}
-            fig.add_scatter(x=at, y=np.exp(mean[at - 1]), mode="markers", marker=marker, hoverinfo="y", opacity=0.7)
+            fig.add_scatter(
+                x=at, y=np.exp(mean[at - 1]), mode="markers", marker=marker, name=f"{series.label}, {what}", hoverinfo="y", opacity=0.7
+            )
         ends[norm] = float(np.exp(mean[first[-1] - 1]))
         if theory_too:
             wide = expected(depth, norm)

@@ -260,7 +260,7 @@ def pixels(inputs: Sequence[Record], depth: int) -> go.Figure:
             for record in rows:
                 t, loss = record.array("step")[1:], record.array("loss")
                 curves.append((t, np.where(np.isfinite(loss), loss / loss[0], np.inf)[1:]))
-            faint(fig, [until(t, loss, TOP) for t, loss in curves], series.colour, **where)
+            faint(fig, [until(t, loss, TOP) for t, loss in curves], series, **where)
             mean = np.exp(np.mean([np.log(loss) for _, loss in curves], axis=0))
             line = {"color": series.colour, "width": 2.5, "dash": dash}
             end_x, end_y = until(curves[0][0], mean, TOP)

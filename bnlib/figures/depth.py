@@ -114,7 +114,7 @@ def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, aft
         fig.update_xaxes(showgrid=False, row=row, col=1)
         fig.update_yaxes(showgrid=False, row=row, col=1)
         _name(fig, SERIES[norm].label, _DOMAINS[row - 1][1], SERIES[norm].colour)
-        _heat(fig, [[held.get((norm, d, rate), Cell()) for rate in LADDER] for d in DEPTHS], row, _ENDS[after])
+        _heat(fig, [[held.get((norm, d, rate), Cell()) for rate in LADDER] for d in DEPTHS], SERIES[norm].label, row, _ENDS[after])
         _cross_hair(fig, LADDER.index(lr), DEPTHS.index(depth), row)
         _runs(fig, chosen[norm], norm, count)
     theory(fig, np.array([0.0, count]), np.array([CHANCE, CHANCE]), "ln 10", row=3, col=1)
@@ -128,7 +128,7 @@ def _name(fig: go.Figure, text: str, y: float, colour: str, side: str = "left") 
     fig.add_annotation(text=text, showarrow=False, font={"color": colour, "size": 13}, **at)
 
 
-def _heat(fig: go.Figure, cells: Sequence[Sequence[Cell]], row: int, ends: tuple[float, float]) -> None:
+def _heat(fig: go.Figure, cells: Sequence[Sequence[Cell]], name: str, row: int, ends: tuple[float, float]) -> None:
     """The cells of one kind of network, a row a depth."""
     low, high = ends
     z = np.array([[c.loss for c in line] for line in cells])
@@ -148,14 +148,17 @@ def _heat(fig: go.Figure, cells: Sequence[Sequence[Cell]], row: int, ends: tuple
     ]
     fig.add_heatmap(
         z=np.round(np.clip(z, low, high), 2), zmin=low, zmax=high, colorscale=SEQUENTIAL, reversescale=True, showscale=row == 1,
-        colorbar=bar, text=words, hoverinfo="text", xgap=1, ygap=1, row=row, col=1,
+        colorbar=bar, text=words, name=f"{name}, loss reached", hoverinfo="text", xgap=1, ygap=1, row=row, col=1,
     )  # fmt: skip
     marks = [(c.mark, x, y) for y, line in enumerate(cells) for x, c in enumerate(line) if c.mark in _MARKS]
     colours = [RED if word == "diverged" else "#e8e8e8" for word, _, _ in marks]
     look: dict[str, Any] = {"symbol": [_MARKS[word] for word, _, _ in marks], "size": 7, "color": colours}
-    look["line"] = {"width": [0 if word == "diverged" else 1.5 for word, _, _ in marks]}
+    look["line"] = {
+        "width": [0.8 if word == "diverged" else 1.5 for word, _, _ in marks],
+        "color": "#ffffff",
+    }  # a cross is seen on any cell
     x, y = [x for _, x, _ in marks], [y for _, _, y in marks]
-    fig.add_scatter(x=x, y=y, mode="markers", marker=look, hoverinfo="skip", row=row, col=1)
+    fig.add_scatter(x=x, y=y, mode="markers", marker=look, name=f"{name}, marked", hoverinfo="skip", row=row, col=1)
 
 
 def _cross_hair(fig: go.Figure, column: int, line: int, row: int) -> None:
@@ -199,7 +202,7 @@ def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
         found = {depth: edges(max_lr, norm, depth) if trains else _survives(survivors, norm, depth) for depth in DEPTHS}
         rows = {depth: {seed: max(rate, _NONE) for seed, rate in rates.items()} for depth, rates in found.items() if rates}
         seeds = sorted({seed for rates in rows.values() for seed in rates})
-        faint(fig, [_of_seed(rows, seed) for seed in seeds], series.colour)
+        faint(fig, [_of_seed(rows, seed) for seed in seeds], series)
         mean = [float(np.exp(np.log(list(rates.values())).mean())) for rates in rows.values()]
         look: dict[str, Any] = {"line": {"width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
         fig.add_scatter(x=list(rows), y=mean, mode="lines+markers", line_color=series.colour, name=series.label, **look)

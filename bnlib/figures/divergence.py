@@ -103,7 +103,7 @@ def _seeds(fig: go.Figure, curves: Sequence[Curve], series: Series, top: float) 
 
     The seeds' x may differ by factors; their mean is geometric, too.
     """
-    faint(fig, [until(*each, top) for each in curves], series.colour)
+    faint(fig, [until(*each, top) for each in curves], series)
     t = np.exp(np.mean([np.log(x) for x, _ in curves], axis=0)) if curves else np.array([])
     mean = np.exp(np.mean([np.log(values) for _, values in curves], axis=0)) if curves else np.array([])
     x, y = until(t, mean, top)
@@ -169,7 +169,8 @@ def channels(divergence: Sequence[Record], rate: float, layer: int, moment: str,
             z = np.log10(rows) if moment == "variance" else np.sign(rows) * np.log10(1 + np.abs(rows))
         fig.add_heatmap(
             x=shares, y=(np.arange(count) + 0.5) / count, z=np.round(np.clip(z.T, low, high), 2), zmin=low, zmax=high,
-            colorscale=SEQUENTIAL if moment == "variance" else SIGNED, colorbar=bar, showscale=panel == 1, hoverinfo="x+z", **place(panel),
+            colorscale=SEQUENTIAL if moment == "variance" else SIGNED, colorbar=bar, showscale=panel == 1,
+            name=SERIES[norm].label, hoverinfo="x+z", **place(panel),
         )  # fmt: skip
         lost = shares[~np.isfinite(rows).all(1)].astype(float)
         crosses(fig, np.repeat(lost, 3), np.tile([0.2, 0.5, 0.8], len(lost)), 9, **place(panel))

@@ -77,7 +77,9 @@ def histogram(records: Sequence[Record], depth: int, where: int, own: bool) -> g
         series = SERIES[norm]
         shapes = np.stack([_density(record, layer) for record in held[norm]])
         for shape in shapes if own else ():
-            _outline(fig, shape, 1.0, opacity=0.3, line={"color": series.colour, "width": 1}, hoverinfo="skip")
+            _outline(
+                fig, shape, 1.0, opacity=0.3, line={"color": series.colour, "width": 1}, name=f"{series.label}, each seed", hoverinfo="skip"
+            )
         scale = 1.0 if own else typical[norm] / typical[wider]
         _outline(fig, shapes.mean(0), scale, line={"color": series.colour, "width": 2.5, "dash": series.dash}, name=series.label)
     spots = {wider: (2.2, 0.1), narrower: (0.1, 0.3 * typical[wider] / typical[narrower])}
@@ -116,7 +118,7 @@ def along(records: Sequence[Record], measure: str, depth: int) -> go.Figure:
         seeds = np.stack([record.array(measure) for record in held[norm]])
         if measure == "gradient_hill":
             error = np.stack([record.array("gradient_hill_error") for record in held[norm]]).mean(0)
-            band(fig, layers, (middle := np.exp(np.log(seeds).mean(0))) - error, middle + error, SERIES[norm].colour)
+            band(fig, layers, (middle := np.exp(np.log(seeds).mean(0))) - error, middle + error, SERIES[norm])
         curve(fig, layers, seeds, SERIES[norm], geometric=True)
         ends[norm] = float(np.exp(np.log(seeds[:, -6:]).mean()))
     end_labels(fig, depth - 1, ends)
@@ -247,4 +249,6 @@ def power_law_table(records: Sequence[Record]) -> str:
 def _heat(fig: go.Figure, z: Float[np.ndarray, "row column"], panel: int, ticks: dict[float, str], colours: str) -> None:
     bar = {"thickness": 8, "len": 0.9, "tickvals": list(ticks), "ticktext": list(ticks.values()), "outlinewidth": 0}
     ends = {"zmin": min(ticks), "zmax": max(ticks), "colorscale": colours}
-    fig.add_heatmap(z=np.round(z, 2), showscale=panel == 1, colorbar=bar, hoverinfo="x+y+z", **ends, **place(panel))
+    fig.add_heatmap(
+        z=np.round(z, 2), showscale=panel == 1, colorbar=bar, name=SERIES[PAIR[panel]].label, hoverinfo="x+y+z", **ends, **place(panel)
+    )

@@ -80,7 +80,7 @@ def _most(statuses: np.ndarray) -> str:
 def _losses(fig: go.Figure, steps: Float[np.ndarray, " steps"], loss: Float[np.ndarray, "seeds steps"], arm: int) -> None:
     """The loss of each seed faintly, their median strongly; a red cross where a seed diverged."""
     series, thin = ARMS[arm], slice(1, None, 2)
-    faint(fig, [(steps[thin], row[thin]) for row in loss], series.colour)
+    faint(fig, [(steps[thin], row[thin]) for row in loss], series)
     middle = np.median(np.nan_to_num(loss, nan=np.inf), axis=0)[thin]
     line = {"color": series.colour, "width": 2.5, "dash": series.dash}
     fig.add_scatter(x=steps[thin], y=np.where(np.isinf(middle), np.nan, middle), mode="lines", line=line, name=series.label)

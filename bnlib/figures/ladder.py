@@ -53,7 +53,7 @@ def at_equal(ladder: Sequence[Record], by: str) -> go.Figure:
     labels = []
     for name, look in LOOKS.items():
         cells = [trained(ladder, name, lr) for lr in CAUSAL_RATES]
-        faint(fig, [_points([r for cell in cells for r in cell if r.config.seed == seed], by) for seed in _seeds(ladder)], look.colour)
+        faint(fig, [_points([r for cell in cells for r in cell if r.config.seed == seed], by) for seed in _seeds(ladder)], look)
         kept = [_points([r for r in cell if r.status == "completed"], by) for cell in cells]
         at = np.array([np.exp(np.log(x).mean()) for x, _ in kept if len(x)])
         mean = np.array([y.mean() for _, y in kept if len(y)])
@@ -124,7 +124,7 @@ def losses(ladder: Sequence[Record], lr: float) -> go.Figure:
     for name, look in LOOKS.items():
         runs = trained(ladder, name, lr)
         curves = [(np.arange(len(y), dtype=float), np.where(y <= 3, y, np.nan)) for y in (r.array("step_loss") for r in runs)]
-        faint(fig, curves, look.colour, 0.15)
+        faint(fig, curves, look, 0.15)
         survived = [r.array("step_loss") for r in runs if r.status == "completed"]
         mean = _smooth(np.mean(survived, axis=0)) if survived else np.array([math.nan])
         line = {"color": look.colour, "width": 2.5, "dash": look.dash}
@@ -167,7 +167,7 @@ def after_ten(init: Sequence[Record], ladder: Sequence[Record], measure: str) ->
         runs = updated(ladder, name, lr)
         after = np.array([value(r, measure) for r in runs if r.status == "completed"])
         ends = np.array([float(np.median(x)) if len(x) else math.nan for x in (before, after)])
-        fig.add_scatter(x=ends, y=[row, row], mode="lines", line={"color": look.colour, "width": 1.5}, hoverinfo="skip")
+        fig.add_scatter(x=ends, y=[row, row], mode="lines", line={"color": look.colour, "width": 1.5}, name=WORDS[name], hoverinfo="skip")
         for x, symbol, when in ((before, "circle-open", "at first"), (after, "circle", "after 10 updates")):
             marker = {"symbol": symbol, "size": 10, "color": look.colour, "line": {"width": 1.8 if when == "at first" else 0}}
             inside = np.where((x >= low) & (x <= high), x, math.nan)

@@ -5,6 +5,7 @@ Records of one of the studies that `claims.fig1` chooses from in, figures out; b
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -87,7 +88,7 @@ def _draw(fig: go.Figure, seeds: Sequence[Record], arm: str, part: str, epochs: 
     look, low = LOOKS[arm], float(fig.layout.yaxis.range[0])
     curves = [_curve(run, part, epochs, low) for run in seeds]
     if len(curves) > 1:
-        faint(fig, curves, look.colour)
+        faint(fig, curves, replace(look, label=name))
     gone = [float(x[-1]) for (x, _), run in zip(curves, seeds, strict=True) if run.status != "completed"]
     if gone:
         marker = {"symbol": "x", "size": 9, "color": RED}
@@ -215,7 +216,7 @@ def first_updates(held: Mapping[str, Sequence[Record]], close: bool) -> go.Figur
         look, name = LOOKS[arm], setting(*PAPERS[arm], " ")
         if len(seeds) > 1:
             shown = [np.where(loss <= top, loss, np.nan) if close else loss for loss in seeds]
-            faint(fig, [(np.arange(float(len(loss))), loss) for loss in shown], look.colour)
+            faint(fig, [(np.arange(float(len(loss))), loss) for loss in shown], replace(look, label=name))
         gone = [loss for loss, run in zip(seeds, held[arm], strict=True) if run.status != "completed"]
         if gone:
             marker, last = {"symbol": "x", "size": 9, "color": RED}, [min(float(loss[np.isfinite(loss)][-1]), y.high) for loss in gone]

@@ -25,17 +25,18 @@ def curve(
     """The mean over seeds, or their geometric mean, as a strong line in the style of `series`, each seed as a faint one behind it."""
     mean = np.exp(np.mean(np.log(seeds), axis=0)) if geometric else np.mean(seeds, axis=0)
     if len(seeds) > 1:
-        faint(fig, [(x, values) for values in seeds], series.colour, **where)
+        faint(fig, [(x, values) for values in seeds], series, **where)
     line = {"color": series.colour, "width": 2.5, "dash": series.dash}
     mode: Literal["lines", "lines+markers"] = "lines+markers" if markers else "lines"
     marker = {"symbol": series.symbol, "size": 7, "color": series.colour}
     fig.add_scatter(x=x, y=mean, mode=mode, line=line, marker=marker, name=series.label, **where)
 
 
-def faint(fig: go.Figure, curves: Sequence[Curve], colour: str, opacity: float = 0.3, **where: int) -> None:
+def faint(fig: go.Figure, curves: Sequence[Curve], series: Series, opacity: float = 0.3, **where: int) -> None:
     """The curve of each seed, thin and faint, behind what is drawn next. One trace, however many: each costs a move of a slider time."""
     x, y = joined(curves)
-    fig.add_scatter(x=x, y=coarse(y), mode="lines", line={"color": colour, "width": 1}, opacity=opacity, hoverinfo="skip", **where)
+    line, name = {"color": series.colour, "width": 1}, f"{series.label}, each seed"
+    fig.add_scatter(x=x, y=coarse(y), mode="lines", line=line, opacity=opacity, name=name, hoverinfo="skip", **where)
 
 
 def joined(curves: Sequence[Curve]) -> Curve:
@@ -62,13 +63,14 @@ def crosses(fig: go.Figure, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n
 
 
 def band(
-    fig: go.Figure, x: Float[np.ndarray, " x"], low: Float[np.ndarray, " x"], high: Float[np.ndarray, " x"], colour: str, **where: int
+    fig: go.Figure, x: Float[np.ndarray, " x"], low: Float[np.ndarray, " x"], high: Float[np.ndarray, " x"], series: Series, **where: int
 ) -> None:
-    """The area between two curves, in a wash of `colour`."""
+    """The area between two curves, in a wash of its series' colour."""
+    colour = series.colour
     wash = f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.18)"
     fig.add_scatter(
         x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), mode="lines", line={"width": 0},
-        fill="toself", fillcolor=wash, hoverinfo="skip", **where,
+        fill="toself", fillcolor=wash, name=f"{series.label}, its width", hoverinfo="skip", **where,
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def bias(records: Sequence[Record], depth: int, share: bool) -> go.Figure:
     for row, key in enumerate(_PARTS, start=1):
         for norm, part in parts.items():
             series, values = SERIES[norm], _shown(part, share)[key]
-            faint(fig, [(sizes, one) for one in values], series.colour, row=row, col=1)
+            faint(fig, [(sizes, one) for one in values], series, row=row, col=1)
             look = {"line": {"color": series.colour, "width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
             fig.add_scatter(x=sizes, y=coarse(values.mean(0)), mode="lines+markers", name=series.label, **look, row=row, col=1)
             label(

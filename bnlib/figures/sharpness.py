@@ -59,7 +59,7 @@ def at_level(records: Sequence[Record], level: float, measure: str) -> go.Figure
         rates = np.array(list(values))
         seeds = max((len(v) for v in values.values()), default=0)
         lines = [np.array([v[k] if k < len(v) else np.nan for v in values.values()]) for k in range(seeds)]
-        faint(fig, [(rates, one) for one in lines], series.colour)
+        faint(fig, [(rates, one) for one in lines], series)
         reached = {lr: v[np.isfinite(v)] for lr, v in values.items() if np.isfinite(v).any()}
         mean = [float(v.mean() if measure == "test_acc" else np.exp(np.log(v).mean())) for v in reached.values()]
         look = {"line": {"width": 2.5, "dash": series.dash, "color": series.colour}, "marker": {"symbol": series.symbol, "size": 8}}

@@ -63,7 +63,9 @@ def at_start(init: Sequence[Record], measure: str, depth: int) -> go.Figure:
     fig = rows(title, [ROWS.get(n, SERIES[n].label) for n in NORMS], Axis(AXIS[measure], *RANGE[measure], log=True))
     for row, n in enumerate(NORMS):
         ends = {"color": SERIES[n].colour, "width": 1.5}
-        fig.add_scatter(x=[median[n, "xavier"], median[n, "he"]], y=[row, row], mode="lines", line=ends, hoverinfo="skip")
+        fig.add_scatter(
+            x=[median[n, "xavier"], median[n, "he"]], y=[row, row], mode="lines", line=ends, name=SERIES[n].label, hoverinfo="skip"
+        )
         for by_init, (symbol, name) in INITS.items():
             marker = {"symbol": symbol, "size": 10, "color": SERIES[n].colour, "line": {"width": 1.8 if symbol.endswith("open") else 0}}
             fig.add_scatter(
@@ -99,8 +101,8 @@ def last_layer(steps: Sequence[Record], mini_batch: int) -> go.Figure:
         by_depth = {depth: explosions(steps, norm, depth, mini_batch) for depth in (8, 14, 20, 32, 44, 56, 110)}
         by_depth = {depth: values for depth, values in by_depth.items() if len(values)}
         for depth, values in by_depth.items():
-            faint = {"symbol": series.symbol, "size": 5, "color": series.colour}
-            fig.add_scatter(x=[depth] * len(values), y=values, mode="markers", marker=faint, opacity=0.35, hoverinfo="skip")
+            faint, name = {"symbol": series.symbol, "size": 5, "color": series.colour}, f"{series.label}, each seed"
+            fig.add_scatter(x=[depth] * len(values), y=values, mode="markers", marker=faint, opacity=0.35, name=name, hoverinfo="skip")
         mean = {depth: float(np.exp(np.log(values).mean())) for depth, values in by_depth.items()}
         line = {"color": series.colour, "width": 2.5, "dash": series.dash}
         marker = {"symbol": series.symbol, "size": 8, "color": series.colour}

@@ -54,7 +54,7 @@
       const at = (list, i, count) => list?.length > count ? (list[i] + list[i + 1]) / 2 : list?.[i] ?? i; // edges: the middle
       if (trace.type === "heatmap") {
         return trace.z.flatMap((row, j) => row.map((z, i) => ({
-          ...head, x: at(trace.x, i, row.length), y: at(trace.y, j, trace.z.length), z,
+          ...head, x: at(trace.x, i, row.length), y: at(trace.y, j, trace.z.length), z, text: trace.text?.[j]?.[i],
         })));
       }
       const { x, y, error_x, error_y } = trace;

@@ -21,7 +21,10 @@ def with_mathml(body: str) -> str:
     formula = re.compile(r'<(span|div) class="math notranslate nohighlight"[^>]*>(.*?)</\1>', re.DOTALL)
 
     def twice(found: re.Match[str]) -> str:
-        return f"{found[0]}<noscript>{mathml(html.unescape(found[2]), block=found[1] == 'div')}</noscript>"
+        block = found[1] == "div"
+        formula = mathml(html.unescape(found[2]), block)
+        room = f'<div class="bn-formula">{formula}</div>' if block else formula  # wide ones scroll in it
+        return f"{found[0]}<noscript>{room}</noscript>"
 
     return formula.sub(twice, body)
 
