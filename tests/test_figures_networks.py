@@ -138,7 +138,7 @@ def test_growth_by_depth(init, within):
 
 def test_another_normaliser_stands_beside_bn_and_none(init):
     fig = activations.normalisers(init, "layer", "he", 20)
-    assert {trace.name for trace in fig.data if trace.name} == {"with BN", "without", "layer norm"}
+    assert {trace.name.removesuffix(", each seed") for trace in fig.data} == {"with BN", "without", "layer norm"}
     assert fig.layout.title.text.startswith("Layer norm, 20 layers: σ ")
     assert outside(fig) == []
 

@@ -3,6 +3,9 @@
 No bootstrap: over five seeds its intervals cover far less than they say.
 """
 
+import warnings
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
@@ -15,10 +18,10 @@ def welch(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> tuple[float
     difference = float(np.mean(a) - np.mean(b))
     if min(len(a), len(b)) < 2:
         return difference, float("nan"), float("nan")
-    if np.ptp(a) == 0 == np.ptp(b):
+    if _alike(a) and _alike(b):
         return difference, difference, difference
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(LEVEL)
-    return difference, float(interval.low), float(interval.high)
+    ends = _test(a, b).confidence_interval(LEVEL)
+    return difference, float(ends.low), float(ends.high)
 
 
 def interval(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], form: str = ".1f", ratio: bool = False) -> str:
@@ -43,6 +46,17 @@ def no_better(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], margin: fl
     """
     if min(len(a), len(b)) < 2:
         return False
-    if np.ptp(a) == 0 == np.ptp(b):
+    if _alike(a) and _alike(b):
         return bool(a[0] - b[0] < margin)
-    return bool(stats.ttest_ind(a, b + margin, equal_var=False, alternative="less").pvalue < 1 - LEVEL)
+    return bool(_test(a, b + margin, alternative="less").pvalue < 1 - LEVEL)
+
+
+def _test(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], **how: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)  # of an arm that is one number: its variance is zero, as found
+        return stats.ttest_ind(a, b, equal_var=False, **how)
+
+
+def _alike(values: Float[np.ndarray, " n"]) -> bool:
+    """Whether the seeds of an arm are one number, but for rounding: nothing can be said of their spread."""
+    return bool(np.ptp(values) <= 1e-12 * np.max(np.abs(values)))
