@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from bnlib.claims import BN_RATE, beginning, explodes_at, final, growth, held, spread
 from bnlib.controls import number_text
+from bnlib.figures.depth import Cell, cells
 from bnlib.figures.marks import labels_apart
 from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, power_label, readable
 from bnlib.lines import MINI_BATCHES
@@ -130,6 +131,15 @@ def normal_table(init: Sequence[Record]) -> str:
         held_ = beginning(init, norm)[:3]
         cells = [spread([value(r, m) for r in held_], ".2g" if m != "coherence_ratio" else ".3g") for m in RANGE]
         lines.append(f"| {SERIES[norm].label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def rates_table(max_lr: Sequence[Record], short: Sequence[Record]) -> str:
+    """Markdown: how 100 updates of ResNet-110 go at each rate, without BN, with one at the end, with BN everywhere; the seeds together."""
+    found = cells([r for r in (*max_lr, *short) if r.config.model and r.config.model.depth == 110])
+    rates = sorted({lr for norm, _, lr in found if norm == "last-features"})
+    lines = ["| learning rate | without | BN at the end | BN everywhere |", "|---|---|---|---|"]
+    lines += [f"| {number_text(lr)} | {' | '.join(found.get((norm, 110, lr), Cell()).words for norm in SINGLE)} |" for lr in rates]
     return "\n".join(lines)
 
 

@@ -108,6 +108,16 @@ def _variants_runs() -> Iterator[RunConfig]:
         yield RunConfig("variants", seed, ModelConfig(**changes), DataConfig(), train=TrainConfig(lr=lr, **GPU))  # type: ignore[arg-type]
 
 
+def _variants_short_runs() -> Iterator[RunConfig]:
+    """What two cores can show of the same: the rates that BN at the end bears for 100 updates, and other normalisers at BN's rate."""
+    short: dict[str, Any] = {"steps": 100, "schedule": "constant"}
+    for seed in range(3):
+        for norm in ("layer", "group", "instance"):
+            yield _cell("variants-short", seed, 20, norm, TrainConfig(lr=0.1, **short))
+        for lr in sorted(LADDER[4:11], key=lambda lr: abs(np.log(lr / 0.0316))):  # 0.001 to 1, those near the paper's 0.03 first
+            yield _cell("variants-short", seed, 110, "last-features", TrainConfig(lr=lr, **short))
+
+
 TRAINING = (
     Study("max-lr", "100 updates at every depth and learning rate", tuple(_max_lr_runs()), refine=_refine_max_lr),
     Study("fig1-small", "Fig 1 as far as two cores go: ResNet-32, 10,000 images, 40 epochs", tuple(_fig1_small_runs())),
@@ -116,5 +126,6 @@ TRAINING = (
     Study("fig1-plateau", "ResNet-20, the rate divided when learning slows, or at fixed times", tuple(_fig1_plateau_runs())),
     Study("map", "10 epochs at every depth and learning rate", tuple(_map_runs())),
     Study("precision", "fp32, TF32 and bf16 side by side", tuple(_precision_runs())),
+    Study("variants-short", "100 updates: BN at the end at seven rates, other normalisers at 0.1", tuple(_variants_short_runs())),
     Study("variants", "BN in one place only, other normalisers, Fixup and SkipInit, 165 epochs", tuple(_variants_runs())),
 )
