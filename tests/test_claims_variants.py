@@ -12,13 +12,15 @@ from bnlib import claims, lines, records
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
 from bnlib.figures import ladder as figures
 from bnlib.figures import variants
-from bnlib.studies import CAUSAL_RATES, NORMAL, RUNGS, get
+from bnlib.studies import CAUSAL_RATES, LADDER, NORMAL, RUNGS, get
 
 ALL = (
     claims.he_explodes_without_bn,
     claims.last_bn_restores_cancellation,
     claims.last_bn_bears_larger_steps,
+    claims.last_bn_bears_larger_rates,
     claims.other_normalisers_do_as_bn,
+    claims.other_normalisers_train_as_bn,
     claims.recipes_train_at_bns_rate,
     claims.the_rate_explains_bn,
     claims.recipes_cancel,
@@ -76,6 +78,23 @@ def whole(study: str, lr: float, accuracy: float, **model: str) -> list[records.
     ]
 
 
+def brief(study: str, norm: str, depth: int, lr: float, end: float | None, seed: int = 0) -> records.Record:
+    """A run of 100 updates whose last losses are `end`, or that diverges at once."""
+    train = TrainConfig(lr=lr, steps=100, schedule="constant")
+    run = RunConfig(study, seed, ModelConfig(depth=depth, norm=norm), DataConfig(), train=train)
+    losses = [2.4, 1e9] if end is None else [2.4] * 80 + [end] * 20
+    status = "diverged@2" if end is None else "completed"
+    return records.new(run, {"step_loss": losses, "logit_spread": 1.0}, NOW, 1.0, status=status)
+
+
+def rates(bears: float, end: float = 2.0, none: float = 3.16e-4) -> list[records.Record]:
+    """ResNet-110: with BN at the end it survives up to `bears` and ends at `end`, without BN up to `none`."""
+    arms = (("variants-short", "last-features", bears), ("max-lr", "none", none))
+    return [
+        brief(study, norm, 110, lr, end if lr <= most else None, seed) for study, norm, most in arms for lr in LADDER for seed in range(3)
+    ]
+
+
 # Verdicts
 
 
@@ -84,7 +103,7 @@ def test_without_records_nothing_is_decided(claim):
     assert claim([]).word == "not yet measured"
 
 
-@pytest.mark.parametrize("claim", ALL[4:6])
+@pytest.mark.parametrize("claim", ALL[6:8])
 def test_two_seeds_decide_nothing(claim):
     assert claim([r for r in ladder() if r.config.seed < 2]).word == "not yet measured"
 
@@ -110,6 +129,41 @@ def test_each_other_normaliser_is_a_part(init):
 @pytest.mark.parametrize(("last", "word"), [(0.03, "reproduced"), (0.003, "not reproduced")])
 def test_the_step_that_one_bn_bears(last, word):
     assert claims.last_bn_bears_larger_steps(stepped({"none": 1e-3, "last-features": last})).word == word
+
+
+@pytest.mark.parametrize(
+    ("bears", "end", "word"),
+    [
+        (0.1, 2.0, "reproduced"),
+        (0.0316, 2.0, "reproduced"),
+        (0.01, 2.0, "partly"),  # not at the paper's rate
+        (0.1, 2.3, "partly"),  # survives, but learns nothing
+        (0.001, 2.3, "not reproduced"),
+    ],
+)
+def test_the_rates_that_one_bn_bears(bears, end, word):
+    assert claims.last_bn_bears_larger_rates(rates(bears, end)).word == word
+
+
+def test_seeds_that_survive_without_bn_count():
+    assert claims.last_bn_bears_larger_rates(rates(0.1, none=0.0316)).word == "partly"
+    assert "0.1 (0.1 to 0.1) with BN at the end, 0.000316" in claims.last_bn_bears_larger_rates(rates(0.1)).because
+
+
+@pytest.mark.parametrize(
+    ("ends", "word"), [((1.8, 1.8, 1.8), "reproduced"), ((1.8, 2.29, 1.8), "partly"), ((2.29, None, 2.29), "not reproduced")]
+)
+def test_other_normalisers_against_bn_at_one_rate(ends, word):
+    norms = zip(("layer", "group", "instance"), ends, strict=True)
+    others = [brief("variants-short", norm, 20, 0.1, end, seed) for norm, end in norms for seed in range(3)]
+    assert claims.other_normalisers_train_as_bn([*ladder(), *others]).word == word
+
+
+def test_the_table_of_rates_has_the_seeds_of_each_arm():
+    runs = rates(0.1)
+    table = variants.rates_table([r for r in runs if r.config.study == "max-lr"], [r for r in runs if r.config.study != "max-lr"])
+    lines_of = {line.split(" | ")[0].strip("| "): line for line in table.splitlines()[2:]}
+    assert lines_of["0.1"] == "| 0.1 | diverges at update 2 | trains (loss 2.0) | not yet measured |"
 
 
 @pytest.mark.parametrize(("fixup", "skipinit", "word"), [(1.8, 1.8, "reproduced"), (1.8, 2.2, "partly"), (2.2, 2.2, "not reproduced")])
