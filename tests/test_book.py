@@ -23,6 +23,7 @@ from bnlib.figures.style import SERIES
 
 sys.path.append(str(ROOT / "book" / "_ext"))
 import bnbook
+import numbering
 
 
 class TinyBook:
@@ -93,6 +94,19 @@ def test_a_page_follows_what_it_is_computed_from(book: TinyBook):
     assert len(list((book.folder / "_build" / ".jupyter_cache").iterdir())) == 1, "old results are thrown away"
 
 
+def test_figures_are_numbered_and_a_reference_to_none_fails(book: TinyBook):
+    figure = '<figure class="bnx" id="{}" style="">'
+    body = f"{figure.format('one')}{figure.format('two')}" + '<a class="bn-ref" href="#two"></a>'
+    assert numbering.numbered(body, "page").count('<span class="bnx-number">Figure\N{NO-BREAK SPACE}') == 2
+    assert '<a class="bn-ref" href="#two">Figure\N{NO-BREAK SPACE}2</a>' in numbering.numbered(body, "page")
+    for text, message in (("three", "page refers to a figure three; it has none"), ("Two words", "give the name of a figure of this page")):
+        cells = [nbformat.v4.new_markdown_cell(f"# A page\n\nSee {{fig}}`{text}`.")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), book.folder / "page.ipynb")
+        done = book.build()
+        assert done.returncode != 0
+        assert message in done.stderr
+
+
 def test_launch_buttons_come_with_the_repositorys_address(book: TinyBook):
     links = (
         "mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/page.ipynb",
@@ -152,6 +166,10 @@ def test_a_page_works_from_its_folder_alone(name: str, built: Path, open_page: C
     watched = open_page((built / f"{name}.html").as_uri(), viewport={"width": 1280, "height": 720})
     page = watched.page
     assert page.locator(".bnx").evaluate_all("blocks => blocks.map(block => block.id)") == list(figures)
+    assert page.locator(".bnx-number").all_inner_texts() == [f"Figure\N{NO-BREAK SPACE}{k + 1}" for k in range(len(figures))]
+    for link in page.locator(".bn-ref").all():
+        referred = str(link.get_attribute("href")).removeprefix("#")
+        assert link.inner_text() == page.locator(f"#{referred} .bnx-number").inner_text()
     if figures and name != PAGES[0]:
         assert page.locator(".admonition-title", has_text="Takeaway").count() == 1
     for figure in figures.values():

@@ -19,6 +19,7 @@ from typing import Any
 
 import citing
 import formulas
+import numbering
 import portable
 import yaml
 from docutils import nodes
@@ -42,6 +43,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("bnbook_repository", {}, "html")
     for value in ("bnbook_foot", "bnbook_assets", "bnbook_wheel", "bnbook_checks"):  # all pages are written again when one changes
         app.add_config_value(value, "", "html")
+    app.add_role("fig", numbering.reference)
     app.connect("config-inited", prepare)
     app.connect("doctree-read", refuse_errors)
     app.connect("html-page-context", dress_page, priority=900)  # after the theme
@@ -178,7 +180,7 @@ def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     app.add_js_file(None, body=QUIET, priority=0)
     if body := context.get("body"):
         # bibtex's list has children of another role than a list's
-        body = body.replace(CHECKS, app.config.bnbook_checks)
+        body = numbering.numbered(body.replace(CHECKS, app.config.bnbook_checks), pagename)
         context["body"] = formulas.with_mathml(body).replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     if 'class="bn-ledger"' in (body or ""):
         app.add_js_file("verdicts.js", loading_method="defer")
