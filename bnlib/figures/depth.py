@@ -118,7 +118,8 @@ def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, aft
         _cross_hair(fig, LADDER.index(lr), DEPTHS.index(depth), row)
         _runs(fig, chosen[norm], norm, count)
     theory(fig, np.array([0.0, count]), np.array([CHANCE, CHANCE]), "ln 10", row=3, col=1)
-    _name(fig, "✕ diverged · ○ dead · ▽ slow · blank: no run", 0.325, TEXT)
+    whole = all((norm, d, rate) in held for norm in PAIR for d in DEPTHS for rate in LADDER)
+    _name(fig, "✕ diverged · ○ dead · ▽ slow" + " · blank: no run" * (not whole), 0.325, TEXT)
     _name(fig, "in the framed cell", _DOMAINS[2][1], TEXT, "right")
     return fig
 
@@ -194,7 +195,10 @@ def _share_of_an_epoch(run: Record) -> float:
 
 
 def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
-    """The largest learning rate at which 100 updates train, or at least do not diverge, against depth; seeds faint, their mean strong."""
+    """The largest learning rate at which 100 updates train, or at least do not diverge, against depth; seeds faint, their median strong.
+
+    The median, since a seed that no rate trains has no place on a logarithmic axis: it is drawn at the foot.
+    """
     fig, said, reach = figure("", (_DEPTH, Axis("learning rate", _NONE, 30, log=True))), [], ""
     survivors = cells(max_lr)
     for norm in PAIR:
@@ -203,12 +207,13 @@ def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
         rows = {depth: {seed: max(rate, _NONE) for seed, rate in rates.items()} for depth, rates in found.items() if rates}
         seeds = sorted({seed for rates in rows.values() for seed in rates})
         faint(fig, [_of_seed(rows, seed) for seed in seeds], series)
-        mean = [float(np.exp(np.log(list(rates.values())).mean())) for rates in rows.values()]
+        middle = [float(np.median(list(rates.values()))) for rates in rows.values()]
         look: dict[str, Any] = {"line": {"width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
-        fig.add_scatter(x=list(rows), y=mean, mode="lines+markers", line_color=series.colour, name=series.label, **look)
+        fig.add_scatter(x=list(rows), y=middle, mode="lines+markers", line_color=series.colour, name=series.label, **look)
         if rows:
-            said.append(f"{series.label} {' → '.join(readable(end) if end > _NONE else 'none' for end in (mean[0], mean[-1]))}")
-            label(fig, max(rows), mean[-1], series.label, series.colour)
+            said.append(f"{series.label} {' → '.join(readable(end) if end > _NONE else 'none' for end in (middle[0], middle[-1]))}")
+            none = middle[-1] <= _NONE
+            label(fig, max(rows), middle[-1], series.label + ": none" * none, series.colour, shift=8 * none)
             reach = f"{min(rows)} → {max(rows)} layers"
     what = "trains" if trains else "does not diverge"
     fig.update_layout(
