@@ -11,7 +11,7 @@ writable = [ -w . ] || { echo "this folder cannot be written to: copy the checko
 book: $(READY)
 	@$(writable)
 	@"$(BIN)"/jupyter-book build . -W --keep-going || { rm -rf _build/.doctrees; exit 1; }
-	@echo "Open file://$(CURDIR)/_build/html/index.html"
+	@"$(BIN)"/python -c 'import pathlib; print("Open", pathlib.Path("_build/html/index.html").resolve().as_uri())'
 
 test: export OMP_NUM_THREADS = 1
 test: $(READY) browser
