@@ -145,6 +145,11 @@ def test_the_rates_that_one_bn_bears(bears, end, word):
     assert claims.last_bn_bears_larger_rates(rates(bears, end)).word == word
 
 
+def test_a_seed_counts_once_all_its_rates_are_measured():
+    runs = [r for r in rates(0.1) if (r.config.study, r.config.seed, r.config.train.lr) != ("variants-short", 2, 0.001)]
+    assert claims.last_bn_bears_larger_rates(runs).word == "not yet measured"
+
+
 def test_seeds_that_survive_without_bn_count():
     assert claims.last_bn_bears_larger_rates(rates(0.1, none=0.0316)).word == "partly"
     assert "0.1 (0.1 to 0.1) with BN at the end, 0.000316" in claims.last_bn_bears_larger_rates(rates(0.1)).because
