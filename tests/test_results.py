@@ -14,7 +14,10 @@ def test_every_record_verifies():
     assert records.verify(RESULTS) == []
 
 
-@pytest.mark.parametrize("name", ["init", "spectra", "propagation", "laboratory", "divergence"])
+WAIT = {"fig1", "fig1-165", "fig1-plateau", "map", "precision", "variants", "variants-short"}  # all but the last for a GPU
+
+
+@pytest.mark.parametrize("name", [name for name in studies.STUDIES if name not in WAIT])
 def test_no_run_of_a_finished_study_is_missing(name: str):
     assert studies.get(name).missing(RESULTS) == []
 
