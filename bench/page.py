@@ -105,9 +105,7 @@ def main() -> None:
         print(
             f"no network, nothing cached; {args.moves} moves a control. Wanted: still 1 s, live 2 s, a move 16 ms (median) and 33 ms (95th"
         )
-        print(
-            "percentile), own data 400 kB. Moves in ms, of the slowest control; processor: of the page's thread, driver included.\n"
-        )
+        print("percentile), own data 400 kB. Moves in ms, of the slowest control; processor: of the page's thread, driver included.\n")
         print("| page | figure | still, s | live, s | move: clock, median | 95th | processor, median | 95th | own data, kB | whole, MB |")
         print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
         for page in sorted((args.html.resolve() / "book").glob("*.html")):
