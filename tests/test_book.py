@@ -164,7 +164,6 @@ def test_a_page_works_from_its_folder_alone(name: str, built: Path, open_page: C
     assert sum(figure.size for figure in figures.values()) < 400_000, "bytes of a page's own data"
     for figure in figures.values():
         check(figure)
-        assert f"\n| {Path(name).name} | {figure.name} |" in (ROOT / "bench" / "README.md").read_text(), "bench/page.py has not seen it"
     watched = open_page((built / f"{name}.html").as_uri(), viewport={"width": 1280, "height": 720})
     page = watched.page
     assert page.locator(".bnx").evaluate_all("blocks => blocks.map(block => block.id)") == list(figures)
