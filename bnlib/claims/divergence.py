@@ -95,7 +95,7 @@ def edges(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, float]:
     """The largest learning rate that trains, by seed; 0 where none does. A seed counts once all its planned rates are measured."""
     study, found = STUDIES["max-lr"], held(max_lr, norm=norm, depth=depth)
     assert study.refine is not None
-    first = [run for run in study.runs if run.model and (run.model.norm, run.model.depth) == (norm, depth)]
+    first = [run for run in study.runs if run.seed == 0 and run.model and (run.model.norm, run.model.depth) == (norm, depth)]
     planned = (*first, *study.refine([r for r in found if r.config.seed == 0]))
     complete = {run.seed for run in planned} - {run.seed for run in planned if run not in {r.config for r in found}}
     rows = {seed: [r for r in found if r.config.seed == seed] for seed in sorted(complete)}

@@ -27,7 +27,7 @@ MEASURES = {
 }
 RANGE = {"growth": (1e-3, 1e10), "coherence_ratio": (1.0, 300.0), "gradient_kurtosis": (2.0, 40.0), "loss": (1.0, 1e9)}
 AXIS = {
-    "growth": "growth of σ, first to last layer",
+    "growth": "growth of σ, first to last",
     "coherence_ratio": "a / b (median layer)",
     "gradient_kurtosis": "kurtosis (median layer)",
     "loss": "initial loss",
