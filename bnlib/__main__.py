@@ -77,12 +77,13 @@ def sweep(
     limit = None if budget is None else sweeps.seconds(budget)
     executors.check(executor, address, device)
     root = records.results_dir(results)
-    missing = [{"run_id": run.run_id, "config": run.to_dict()} for run in chosen.missing(root)]
+    missing = chosen.missing(root)  # refuses settings that no run has, before anything is written
     if dry_run:
-        for entry in [] if as_json else missing:
+        listed = [{"run_id": run.run_id, "config": run.to_dict()} for run in missing]
+        for entry in [] if as_json else listed:
             typer.echo(f"{entry['run_id']} {json.dumps(entry['config'])}")
         if as_json:
-            typer.echo(json.dumps({"study": chosen.name, "missing": missing}, indent=1))
+            typer.echo(json.dumps({"study": chosen.name, "missing": listed}, indent=1))
         return
     if executor == "submitit" and workers is None:
         raise ConfigError("--executor submitit: say with --workers how many jobs at a time")

@@ -99,8 +99,8 @@ def test_figures_are_numbered_and_a_reference_to_none_fails(book: TinyBook):
     body = f"{figure.format('one')}{figure.format('two')}" + '<a class="bn-ref" href="#two"></a>'
     assert numbering.numbered(body, "page").count('<span class="bnx-number">Figure\N{NO-BREAK SPACE}') == 2
     assert '<a class="bn-ref" href="#two">Figure\N{NO-BREAK SPACE}2</a>' in numbering.numbered(body, "page")
-    waiting = body + '<a class="bn-ref" href="#three"></a><em>Not measured yet: <code>bnlib sweep init</code> makes it.</em>'
-    assert "the figure that is not measured yet" in numbering.numbered(waiting, "page")
+    waiting = body + '<a class="bn-ref" href="#three"></a>'
+    assert "the figure that is not measured yet" in numbering.numbered(waiting, "page", json.dumps('explore(draw, name="three")'))
     for text, message in (("three", "page refers to a figure three; it has none"), ("Two words", "give the name of a figure of this page")):
         cells = [nbformat.v4.new_markdown_cell(f"# A page\n\nSee {{fig}}`{text}`.")]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), book.folder / "page.ipynb")

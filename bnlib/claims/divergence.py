@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.config import RunConfig
 from bnlib.lines import MINI_BATCHES
 from bnlib.records import Record, settings
 from bnlib.studies import NORMAL, STUDIES, largest_that_trains
@@ -91,14 +92,19 @@ def update_explodes(divergence: Sequence[Record]) -> Verdict:
     )
 
 
+def complete_seeds(planned: Iterable[RunConfig], found: Iterable[Record]) -> list[int]:
+    """The seeds of which every planned run has a record."""
+    runs, made = set(planned), {r.config for r in found}
+    return sorted({run.seed for run in runs} - {run.seed for run in runs - made})
+
+
 def edges(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, float]:
     """The largest learning rate that trains, by seed; 0 where none does. A seed counts once all its planned rates are measured."""
     study, found = STUDIES["max-lr"], held(max_lr, norm=norm, depth=depth)
     assert study.refine is not None
     first = [run for run in study.runs if run.seed == 0 and run.model and (run.model.norm, run.model.depth) == (norm, depth)]
     planned = (*first, *study.refine([r for r in found if r.config.seed == 0]))
-    complete = {run.seed for run in planned} - {run.seed for run in planned if run not in {r.config for r in found}}
-    rows = {seed: [r for r in found if r.config.seed == seed] for seed in sorted(complete)}
+    rows = {seed: [r for r in found if r.config.seed == seed] for seed in complete_seeds(planned, found)}
     return {seed: largest_that_trains(row) or 0.0 for seed, row in rows.items()}
 
 

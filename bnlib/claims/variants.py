@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
-from bnlib.claims.divergence import explodes_at, held, together
+from bnlib.claims.divergence import complete_seeds, explodes_at, held, together
 from bnlib.claims.initialisation import growth
 from bnlib.claims.learning import BETTER, final
 from bnlib.claims.statistics import interval
@@ -112,9 +112,8 @@ def last_bn_bears_larger_rates(records: Sequence[Record]) -> Verdict:
     """
     claim = "One BN at the end lets 110 layers train at rates far above those that they bear without."
     none, last = (held(records, study=s, norm=n, depth=110) for s, n in (("max-lr", "none"), ("variants-short", "last-features")))
-    planned = {run for run in STUDIES["variants-short"].runs if run.model and run.model.norm == "last-features"}
-    waiting = {run.seed for run in planned - {r.config for r in last}}
-    seeds = sorted({r.config.seed for r in none} & {r.config.seed for r in last} - waiting)
+    planned = [run for run in STUDIES["variants-short"].runs if run.model and run.model.norm == "last-features"]
+    seeds = [seed for seed in complete_seeds(planned, last) if any(r.config.seed == seed for r in none)]
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))
     low, high = (np.array([_survives(runs, seed) for seed in seeds]) for runs in (none, last))

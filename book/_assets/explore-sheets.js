@@ -47,7 +47,7 @@
 
     // The controls that an item hangs on, by the patches of its own parts, or of the list that it stands in where that is one leaf.
     const controls = (...path) => {
-      const of = patches.filter((patch) => path.every((key, i) => patch.path.length === i || patch.path[i] === key));
+      const of = patches.filter((patch) => path.every((key, i) => i >= patch.path.length || patch.path[i] === key));
       return [...new Set(of.flatMap(({ by }) => by))].sort();
     };
     const panels = new Map();

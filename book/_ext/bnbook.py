@@ -180,7 +180,9 @@ def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     app.add_js_file(None, body=QUIET, priority=0)
     if body := context.get("body"):
         # bibtex's list has children of another role than a list's
-        body = numbering.numbered(body.replace(CHECKS, app.config.bnbook_checks), pagename)
+        notebook = Path(app.srcdir) / f"{pagename}.ipynb"
+        source = notebook.read_text(encoding="utf-8") if notebook.exists() else ""
+        body = numbering.numbered(body.replace(CHECKS, app.config.bnbook_checks), pagename, source)
         context["body"] = formulas.with_mathml(body).replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     if 'class="bn-ledger"' in (body or ""):
         app.add_js_file("verdicts.js", loading_method="defer")

@@ -7,7 +7,6 @@ from docutils import nodes
 from sphinx.errors import ExtensionError
 
 FIGURE = re.compile(r'(<figure class="bnx" id="([^"]+)"[^>]*>)')
-WAITS = "<em>Not measured yet"  # what a chapter shows in place of a figure without records
 REFERENCE = re.compile(r'<a class="bn-ref" href="#([^"]+)"></a>')
 
 
@@ -19,12 +18,15 @@ def reference(name: str, rawtext: str, text: str, lineno: int, inliner: Any, *_:
     return [nodes.raw("", f'<a class="bn-ref" href="#{text}"></a>', format="html")], []
 
 
-def numbered(body: str, page: str) -> str:
-    """A page with its figures numbered. Raises ExtensionError on a reference to a figure it lacks, unless one waits for records."""
+def numbered(body: str, page: str, source: str = "") -> str:
+    """A page with its figures numbered; one that its `source` names but does not show waits for records.
+
+    Raises ExtensionError on a reference to any other.
+    """
     numbers = {found[2]: k for k, found in enumerate(FIGURE.finditer(body), 1)}
 
     def refer(found: re.Match[str]) -> str:
-        if found[1] not in numbers and WAITS in body:
+        if found[1] not in numbers and re.search(rf'name=\\?"{found[1]}\\?"', source):  # of a cell, as it stands in a notebook's JSON
             return "the figure that is not measured yet"
         if found[1] not in numbers:
             raise ExtensionError(f"{page} refers to a figure {found[1]}; it has {', '.join(numbers) or 'none'}")
