@@ -74,7 +74,8 @@ def _fig1_small_runs() -> Iterator[RunConfig]:
     too; and the first 300 updates of the paper's own four settings, before their rates would first be divided.
 
     At its largest rate the unnormalised net gets through 100 updates, but not through 40 epochs. So both arms at a tenth of that, too:
-    added, and made the arms of `claims.learning`, when this had been seen, and nothing yet of what they do there.
+    added, and made the arms of `claims.learning`, when this had been seen, and nothing yet of what they do there. The third seed of
+    those arms was added when two had been seen.
     """
     images = DataConfig(train_size=10_000, test_size=2_000)
     for seed in range(2):
@@ -84,6 +85,8 @@ def _fig1_small_runs() -> Iterator[RunConfig]:
             yield _cell("fig1-small", seed, 110, norm, TrainConfig(lr=lr, steps=300, schedule="constant"))
     for seed, norm in product(range(2), ("none", "batch")):
         yield replace(_cell("fig1-small", seed, 32, norm, TrainConfig(lr=EDGE / 10, epochs=40)), data=images)
+    for norm, lr in (("batch", EDGE), ("batch", EDGE / 10), ("none", EDGE / 10)):
+        yield replace(_cell("fig1-small", 2, 32, norm, TrainConfig(lr=lr, epochs=40)), data=images)
 
 
 def _fig1_plateau_runs() -> Iterator[RunConfig]:
