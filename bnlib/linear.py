@@ -117,6 +117,20 @@ def edge_along(M: int, N: int, lr: float, steps: Sequence[int], seed: int, resta
     return edges
 
 
+def gradient_by_direction(M: int, N: int, seed: int) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:
+    """The singular values s_i, descending, of A_M ... A_2 where `descend` starts, and |v_i^T dL/dA_1| along its right singular vectors v_i.
+
+    It is s_i |u_i^T (A_M ... A_1 - I)|: what the later factors have all but lost, gradient descent hardly sees (paper, Sec 4). In double
+    precision, so for products with s_1 < 1e12 s_N. Raises ConfigError if M is below 2 or N is not a positive integer above 1.
+    """
+    if M < 2:
+        raise ConfigError(f"M is {M}; it must be at least 2, the first factor alone has no others behind it")
+    A = _factors(M, N, [seed])
+    after = np.linalg.multi_dot([*A[:0:-1, 0], np.eye(N)])
+    _, s, directions = np.linalg.svd(after)
+    return s, np.linalg.norm(directions @ _loss_and_gradient(A, restandardise=False)[1][0, 0], axis=1)
+
+
 @lru_cache(maxsize=1024)
 def sharpness(M: int, N: int, seed: int, restandardise: bool) -> float:
     """The largest eigenvalue of the Hessian over all factors where `descend` starts."""

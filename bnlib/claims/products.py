@@ -1,11 +1,12 @@
-"""Random products and the deep linear network (studies `spectra`, `propagation`, `laboratory`)."""
+"""Random products and the deep linear network (studies `spectra`, `relu`, `propagation`, `laboratory`, `directions`)."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
-from bnlib.claims.verdict import Verdict, decide, spread
+from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.linear import CONVERGED
 from bnlib.matrices import FussCatalan, lyapunov_exponents
 from bnlib.records import Record, select
@@ -127,6 +128,34 @@ def products_spread(spectra: Sequence[Record]) -> Verdict:
     )
 
 
+def relu_products_alike(relu: Sequence[Record]) -> Verdict:
+    """Appendix (its H), as remembered; N = 200. With a ReLU after each factor, as without: the largest square grows from M = 4 to 64 with a
+    power of M above 3/4; from M = 4 to 32 the logarithm of s_1 over the middle of the values that are left at least doubles; and from
+    M = 4 on that logarithm is, as mean over seeds, within a fifth of the plain product's.
+
+    3/4 is what `largest_grows_linearly` asks. That the spread is the same where half of the directions are left follows if a ReLU network
+    of size N is like a linear one of size N/2; a fifth leaves room for a finite N.
+    """
+    claim = "Products of random matrices with ReLUs between them behave like those without: their singular values spread as widely."
+    factors = sorted({r.config.product.M for r in relu if r.config.product and r.config.product.M >= 4})
+    rows = [{r.config.seed: r for r in select(relu, M=M)} for M in factors]
+    seeds = sorted(set.intersection(*map(set, rows))) if rows else []
+    if len(seeds) < SEEDS:
+        return pending(claim, len(seeds))
+    plain, passed = (np.array([[row[seed].array(key)[[0, -1]] for seed in seeds] for row in rows]) for key in ("log_without", "log_with"))
+    power = np.polyfit(np.log(factors), 2 * passed[:, :, 0], 1)[0]
+    width, like = (x[:, :, 0] - x[:, :, 1] for x in (passed, plain))
+    near = bool((np.abs(width.mean(1) / like.mean(1) - 1) < 0.2).all())
+    deep, first = factors.index(32), factors.index(4)
+    return Verdict(
+        claim,
+        decide(power > 0.75, width[deep] > 2 * width[first], np.full(len(seeds), near)),
+        f"with ReLUs the largest square grows like M to the power {spread(power, '.2f')}; of the directions that are left, the first is "
+        f"stretched {spread(np.exp(width[deep]), '.3g')} times as much as the middle one after 32 factors, without ReLUs "
+        f"{spread(np.exp(like[deep]), '.3g')} times",
+    )
+
+
 def restandardising_conditions(propagation: Sequence[Record]) -> Verdict:
     """Sec 4, 64 factors of size 100. Re-standardising keeps the scale and at least doubles the stable rank; it halves ln(s_1 / s_N).
 
@@ -184,4 +213,32 @@ def restandardising_gives_rate_back(laboratory: Sequence[Record]) -> Verdict:
         decide(rate[1] > 3 * rate[0], loss[1] <= CONVERGED),
         f"at M = 32 the largest usable rate is {spread(rate[1] / rate[0], '.2g')} times the plain one; but at best "
         f"{spread(loss[1], '.0%')} of the loss is left, plain {spread(loss[0], '.0%')}",
+    )
+
+
+def conditioning_splits_gradients(directions: Sequence[Record]) -> Verdict:
+    """Sec 4, as remembered: a larger condition number means a larger ratio between the gradients in different subspaces.
+
+    Study `directions`: the gradient of the first of M factors of size 10, along the singular vectors of the others. From M = 2 to 8 the
+    ratio of the first direction's to the last's grows tenfold or more; and over M its rank correlation with the condition number of the
+    others is above 0.9.
+
+    Tenfold is what `factors_cost_rate` asks of the rate.
+    """
+    claim = "The worse the conditioning, the more unequal the gradients in different directions."
+    factors = sorted({r.config.product.M for r in directions if r.config.product})
+    rows = [{r.config.seed: r for r in select(directions, M=M)} for M in factors]
+    seeds = sorted(set.intersection(*map(set, rows))) if rows else []
+    if len(seeds) < SEEDS:
+        return pending(claim, len(seeds))
+    condition, ratio = (
+        np.array([[(values := row[seed].array(key))[0] / values[-1] for seed in seeds] for row in rows])
+        for key in ("singular_value", "gradient")
+    )
+    alike = np.array([stats.spearmanr(condition[:, i], ratio[:, i]).statistic for i in range(len(seeds))])
+    return Verdict(
+        claim,
+        decide(ratio[-1] > 10 * ratio[0], alike > 0.9),
+        f"the gradient in the direction that the later factors stretch most is {spread(ratio[0], '.2g')} times that in the one they "
+        f"stretch least with {factors[0]} factors, {spread(ratio[-1], '.2g')} times with {factors[-1]}",
     )

@@ -4,7 +4,7 @@ from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, BIASED_SIZES, DEPTHS, NOISE_DEPTHS, NOISE_IMAGES, NOISE_SIZES, NORMAL
 from bnlib.studies.bridge import BOTH, BRIDGE, SMALL, TOWARDS
 from bnlib.studies.causal import CAUSAL, CAUSAL_RATES, FIRST, RUNGS, rung
-from bnlib.studies.products import DESCENDED, FACTORS, PRODUCTS, RATES
+from bnlib.studies.products import CONDITIONED, DESCENDED, FACTORS, PRODUCTS, RATES, WITH_RELU
 from bnlib.studies.sharpness import (
     LEVELS,
     SHARPNESS,
@@ -34,6 +34,7 @@ __all__ = [
     "BIASED_SIZES",
     "BOTH",
     "CAUSAL_RATES",
+    "CONDITIONED",
     "DEPTHS",
     "DESCENDED",
     "EDGE",
@@ -60,6 +61,7 @@ __all__ = [
     "TOWARDS",
     "TRUNKS",
     "WIDTHS",
+    "WITH_RELU",
     "Measure",
     "Study",
     "full_batch",

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from bnlib import data, lines, nets, noise, probes
+from bnlib import channels, data, lines, nets, noise, probes
 from bnlib.config import DataConfig, Init, ModelConfig, Norm, ProbeConfig, RunConfig, TrainConfig
 from bnlib.studies.study import Study
 
@@ -60,6 +60,12 @@ def _measure_by(probe: Probe, run: RunConfig, dataset: data.Dataset | None) -> d
     return probe(nets.build(run.model, run.seed), *data.batch(dataset, run.seed, run.probe.batch))
 
 
+def _channels_runs() -> Iterator[RunConfig]:
+    """The networks and mini-batches of Table 1 and Fig 7."""
+    for seed, norm in product(range(5), ("batch", "none")):
+        yield RunConfig("channels", seed, ModelConfig(norm=norm), DataConfig(), ProbeConfig())  # type: ignore[arg-type]
+
+
 def _steps_runs() -> Iterator[RunConfig]:
     """The normal schedules at every depth, the deepest first; then BN at the paper's other rates."""
     for depth, seed, (norm, lr) in product(reversed(DEPTHS), range(5), NORMAL.items()):
@@ -103,8 +109,11 @@ def _measure_noise(run: RunConfig, dataset: data.Dataset | None) -> dict[str, An
     return measured
 
 
+_OF_CHANNELS = "single channels and parameters of four convolutions of ResNet-110 at initialisation"
+
 BEGINNING = (
     Study("init", "ResNets at initialisation: activations and gradients of one mini-batch", tuple(_init_runs()), _measure_init),
+    Study("channels", _OF_CHANNELS, tuple(_channels_runs()), partial(_measure_by, channels.at_layers)),
     Study("steps", "the loss along the gradients of mini-batches 1, 4 and 7", tuple(_steps_runs()), lines.of_first_mini_batches),
     Study("divergence", "channel moments along the first update of ResNet-110", tuple(_divergence_runs()), lines.of_first_update),
     Study("noise", "bias and variance of mini-batch gradients at initialisation", tuple(_noise_runs()), _measure_noise),

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from bnlib import data, linear, matrices
+from bnlib import data, linear, matrices, relu
 from bnlib.config import LinearConfig, ProductConfig, RunConfig
 from bnlib.studies.study import Study
 
 FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 DESCENDED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of factors that gradient descent is run on
+WITH_RELU = (1, 2, 4, 8, 16, 32, 64)
+CONDITIONED = (2, 3, 4, 6, 8)  # numbers of factors whose condition numbers fit double precision
 RATES = tuple(float(f"{rate:.3g}") for rate in np.geomspace(1e-4, 10, 21))  # four a decade
 
 
@@ -63,8 +65,39 @@ def _measure_laboratory(run: RunConfig, dataset: data.Dataset | None) -> dict[st
     }
 
 
+def _relu_runs() -> Iterator[RunConfig]:
+    for seed, M in product(range(5), WITH_RELU):
+        yield RunConfig("relu", seed, product=ProductConfig(M, 200), linear=LinearConfig(relu=True))
+
+
+def _measure_relu(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
+    """The larger half of what is left of each, see `relu.log_singular_values`."""
+    assert run.product is not None
+    plain, passed = relu.log_singular_values(run.product.M, run.product.N, run.seed)
+    return {"log_without": plain, "log_with": passed}
+
+
+def _directions_runs() -> Iterator[RunConfig]:
+    """The products on which `laboratory` descends, where it starts."""
+    for seed, M in product(range(5, 10), CONDITIONED):
+        yield RunConfig("directions", seed, product=ProductConfig(M, 10), linear=LinearConfig())
+
+
+def _measure_directions(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
+    assert run.product is not None
+    values, gradient = linear.gradient_by_direction(run.product.M, run.product.N, run.seed)
+    return {"singular_value": values, "gradient": gradient}
+
+
 PRODUCTS = (
     Study("spectra", "singular values of products of M Gaussian N x N matrices", tuple(_spectra_runs()), _measure_spectra),
     Study("propagation", "a batch sent through M such matrices, re-standardised or not", tuple(_propagation_runs()), _measure_propagation),
     Study("laboratory", "gradient descent on M such matrices, re-standardised or not", tuple(_laboratory_runs()), _measure_laboratory),
+    Study("relu", "singular values of such products with a ReLU after each factor, and without", tuple(_relu_runs()), _measure_relu),
+    Study(
+        "directions",
+        "the gradient of the first factor along the singular vectors of the others",
+        tuple(_directions_runs()),
+        _measure_directions,
+    ),
 )
