@@ -48,6 +48,7 @@ from bnlib.claims.generalisation import (
 )
 from bnlib.claims.initialisation import (
     activations_grow,
+    beginning,
     channels_have_low_rank,
     effective_rank,
     gradient_size_is_the_papers,
@@ -58,6 +59,19 @@ from bnlib.claims.initialisation import (
     normalised_spread_is_the_papers,
     one_class_takes_all,
     slope,
+)
+from bnlib.claims.ladder import (
+    BN_RATE,
+    NAMES,
+    SHARE,
+    progress,
+    progress_at,
+    recipes_cancel,
+    recipes_train_at_bns_rate,
+    relative_step,
+    the_rate_explains_bn,
+    trained,
+    updated,
 )
 from bnlib.claims.learning import (
     PAPER,
@@ -125,10 +139,6 @@ from bnlib.claims.since import (
 )
 from bnlib.claims.statistics import interval, no_better, welch
 from bnlib.claims.variants import (
-    BN_RATE,
-    NAMES,
-    SHARE,
-    beginning,
     he_explodes_without_bn,
     last_bn_bears_larger_rates,
     last_bn_bears_larger_steps,
@@ -137,14 +147,6 @@ from bnlib.claims.variants import (
     other_normalisers_do_as_bn,
     other_normalisers_gain,
     other_normalisers_train_as_bn,
-    progress,
-    progress_at,
-    recipes_cancel,
-    recipes_train_at_bns_rate,
-    relative_step,
-    the_rate_explains_bn,
-    trained,
-    updated,
 )
 from bnlib.claims.verdict import Verdict, decide, in_paper_setting, pending, per_seed, spread
 
