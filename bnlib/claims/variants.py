@@ -17,7 +17,7 @@ from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.lines import MINI_BATCHES
 from bnlib.records import Record
-from bnlib.studies import NORMAL, STUDIES, outcome
+from bnlib.studies import NORMAL, STUDIES, largest_that_survives, outcome
 
 TENFOLD = math.log(10)
 PAPERS_RUNG = 0.0316  # the rung of the ladder next to 0.03
@@ -92,7 +92,9 @@ def last_bn_bears_larger_rates(records: Sequence[Record]) -> Verdict:
     seeds = [seed for seed in complete_seeds(planned, last) if any(r.config.seed == seed for r in none)]
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))
-    low, high = (np.array([_survives(runs, seed) for seed in seeds]) for runs in (none, last))
+    low, high = (
+        np.array([largest_that_survives(r for r in runs if r.config.seed == seed) or 0.0 for seed in seeds]) for runs in (none, last)
+    )
     there = [next((r.status for r in held(last, lr=PAPERS_RUNG) if r.config.seed == seed), "") == "completed" for seed in seeds]
     learns = [any(outcome(r) == "trains" for r in last if r.config.seed == seed) for seed in seeds]
     return Verdict(
@@ -101,11 +103,6 @@ def last_bn_bears_larger_rates(records: Sequence[Record]) -> Verdict:
         f"the largest rate that survives 100 updates is {spread(high, '.3g')} with BN at the end, {spread(low, '.3g')} without; "
         f"{PAPERS_RUNG} is survived on {sum(there)} of {len(seeds)} seeds, and at some rate the loss falls below 2.2 on {sum(learns)}",
     )
-
-
-def _survives(runs: Sequence[Record], seed: int) -> float:
-    """The largest rate at which a seed does not diverge; 0 where it always does."""
-    return max((r.config.train.lr for r in runs if r.config.seed == seed and r.config.train and r.status == "completed"), default=0.0)
 
 
 def other_normalisers_train_as_bn(records: Sequence[Record]) -> Verdict:

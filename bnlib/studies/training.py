@@ -42,6 +42,11 @@ def largest_that_trains(found: Iterable[Record]) -> float | None:
     return _largest(r for r in found if outcome(r) == "trains")
 
 
+def largest_that_survives(found: Iterable[Record]) -> float | None:
+    """The largest learning rate among these runs with one that does not diverge."""
+    return _largest(r for r in found if r.status == "completed")
+
+
 def _largest(found: Iterable[Record]) -> float | None:
     return max((r.config.train.lr for r in found if r.config.train), default=None)
 
@@ -58,8 +63,7 @@ def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
             rows.setdefault((record.config.model.depth, record.config.model.norm), []).append(record)
     for (depth, norm), row in rows.items():
         if len(row) == len(LADDER):
-            survivors = [r for r in row if outcome(r) != "diverged"]
-            place = LADDER.index(largest_that_trains(row) or _largest(survivors) or LADDER[0])
+            place = LADDER.index(largest_that_trains(row) or largest_that_survives(row) or LADDER[0])
             for lr, seed in product(LADDER[max(0, place - 2) : place + 3], (1, 2)):
                 yield _cell("max-lr", seed, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
 
