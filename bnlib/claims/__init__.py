@@ -20,16 +20,16 @@ from bnlib.claims.bridge import (
     usable_step,
 )
 from bnlib.claims.divergence import (
-    depth_costs_rate,
-    edges,
+    best_step_is_the_papers,
+    early_updates_repair,
     explodes_at,
     growth_factor,
-    held,
     relative_loss,
     steps_explode,
-    together,
     update_explodes,
+    wall_stays,
 )
+from bnlib.claims.evidence import complete, held, in_paper_setting, per_seed, recorded, together
 from bnlib.claims.generalisation import (
     at_loss,
     at_the_edge,
@@ -79,7 +79,6 @@ from bnlib.claims.learning import (
     arms,
     best,
     between_lies_between,
-    complete,
     epochs_to,
     fig1,
     fig1_is_the_papers,
@@ -90,17 +89,7 @@ from bnlib.claims.learning import (
     larger_rate_is_faster,
     no_better_at_equal_rate,
     rate,
-    recorded,
     small_rates_overfit,
-)
-from bnlib.claims.onset import (
-    best_step_is_the_papers,
-    diverges_at_once,
-    early_updates_repair,
-    none_recovers,
-    paper_rate_needs_bn,
-    unnormalised_needs_a_small_rate,
-    wall_stays,
 )
 from bnlib.claims.products import (
     best_loss,
@@ -117,6 +106,14 @@ from bnlib.claims.products import (
     restandardising_conditions,
     restandardising_gives_rate_back,
     usable_rate,
+)
+from bnlib.claims.rates import (
+    depth_costs_rate,
+    diverges_at_once,
+    edges,
+    none_recovers,
+    paper_rate_needs_bn,
+    unnormalised_needs_a_small_rate,
 )
 from bnlib.claims.since import (
     bn_keeps_rank,
@@ -148,7 +145,7 @@ from bnlib.claims.variants import (
     other_normalisers_gain,
     other_normalisers_train_as_bn,
 )
-from bnlib.claims.verdict import Verdict, decide, in_paper_setting, pending, per_seed, spread
+from bnlib.claims.verdict import Verdict, decide, pending, spread
 
 __all__ = [
     "BN_RATE",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from bnlib.claims.divergence import held
-from bnlib.claims.verdict import Verdict, decide, in_paper_setting, per_seed, spread
+from bnlib.claims.evidence import held, in_paper_setting, per_seed
+from bnlib.claims.verdict import Verdict, decide, spread
 from bnlib.records import Record
 from bnlib.sources import paper
 

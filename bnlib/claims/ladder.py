@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
-from bnlib.claims.divergence import held, together
+from bnlib.claims.evidence import held, together
 from bnlib.claims.initialisation import beginning, cancellation
 from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread

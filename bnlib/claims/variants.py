@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnlib.claims.divergence import complete_seeds, explodes_at, held, together
+from bnlib.claims.divergence import explodes_at
+from bnlib.claims.evidence import complete_seeds, held, together
 from bnlib.claims.initialisation import beginning, cancellation, growth
 from bnlib.claims.ladder import BN_RATE, each_progress, keeps_up, trained
 from bnlib.claims.learning import BETTER, final
