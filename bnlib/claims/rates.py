@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from bnlib import train
 from bnlib.claims.evidence import complete_seeds, held
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.records import Record
-from bnlib.studies import LADDER, NORMAL, STUDIES, largest_that_trains
+from bnlib.studies import LADDER, NORMAL, STUDIES, largest_that_trains, outcome
 
 FEW = 10  # updates
 
@@ -80,7 +79,7 @@ def none_recovers(max_lr: Sequence[Record]) -> Verdict:
     risen = [record for record in max_lr if (record.measured["above_1e3"] or 0) > 0]
     alive = [record for record in risen if record.status == "completed"]
     seeds = {record.config.seed for record in alive}
-    trains = sum(_trains(record) for record in alive)
+    trains = sum(outcome(record) == "trains" for record in alive)
     went_on = f"{len(alive)} could go on for 100 updates; {trains or 'none'} of these then learned"
     stopped = "none could go on for 100 updates: they were stopped before they might recover"
     return Verdict(
@@ -98,8 +97,8 @@ def paper_rate_needs_bn(runs: Sequence[Record]) -> Verdict:
     claim = "At a rate of 0.1 a ResNet-110 trains with BN; without it, it does not."
     found = {}
     for norm in ("batch", "none"):
-        rows = held(runs, norm=norm, depth=110, lr=NORMAL["batch"])
-        found[norm] = {r.config.seed: _trains(r) for r in sorted(rows, key=lambda r: r.config.study == "map")}  # the longer if both
+        rows = sorted(held(runs, norm=norm, depth=110, lr=NORMAL["batch"]), key=lambda r: r.config.study == "map")
+        found[norm] = {r.config.seed: outcome(r) == "trains" for r in rows}  # by the longer run if there are both
     seeds = sorted(found["batch"].keys() & found["none"].keys())
     if not seeds:
         return pending(claim, 0)
@@ -110,12 +109,6 @@ def paper_rate_needs_bn(runs: Sequence[Record]) -> Verdict:
         f"of {len(seeds)} seed{'s' * (len(seeds) > 1)} measured at 0.1 with BN and without, {trains['batch'].sum()} train with BN and "
         f"{trains['none'].sum()} without" + f"; a verdict needs {SEEDS}" * (len(seeds) < SEEDS),
     )
-
-
-def _trains(run: Record) -> bool:
-    assert run.config.train is not None
-    seen = run.array("step_loss") if run.config.train.steps else run.array("train_loss")[-1:]
-    return train.outcome(run.status, seen.tolist(), float(run.array("logit_spread"))) == "trains"
 
 
 def unnormalised_needs_a_small_rate(runs: Sequence[Record]) -> Verdict:
@@ -130,7 +123,8 @@ def unnormalised_needs_a_small_rate(runs: Sequence[Record]) -> Verdict:
     seeds = sorted(seed for seed, rates in tried.items() if rates == set(LADDER))
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))
-    rates = {seed: [r.config.train.lr for r in rows if r.config.seed == seed and r.config.train and _trains(r)] for seed in seeds}
+    learned = [r for r in rows if outcome(r) == "trains"]
+    rates = {seed: [r.config.train.lr for r in learned if r.config.seed == seed and r.config.train] for seed in seeds}
     largest = [max(found, default=0.0) for found in rates.values()]
     return Verdict(
         claim,

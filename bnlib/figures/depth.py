@@ -20,7 +20,7 @@ from bnlib.controls import number_text
 from bnlib.figures.marks import crosses, faint, from_paper, joined, label, theory, until
 from bnlib.figures.style import PAPER, RED, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, power_label, readable
 from bnlib.records import Record
-from bnlib.studies import DEPTHS, LADDER, NORMAL, largest_that_survives
+from bnlib.studies import DEPTHS, LADDER, NORMAL, largest_that_survives, outcome
 
 Key = tuple[str, int, float]  # normaliser, depth, learning rate
 
@@ -42,13 +42,6 @@ def losses(run: Record) -> Float[np.ndarray, " n"]:
     """Of each update, or of each epoch where the run was to make whole epochs."""
     assert run.config.train is not None
     return run.array("step_loss" if run.config.train.steps else "train_loss")
-
-
-def outcome(run: Record) -> str:
-    """`train.outcome`: "diverged", "dead", "slow" or "trains"; of a run of epochs, by the mean loss of the last."""
-    assert run.config.train is not None
-    seen = losses(run) if run.config.train.steps else losses(run)[-1:]
-    return train.outcome(run.status, seen.tolist(), float(run.array("logit_spread")))
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ def _max_lr_runs() -> Iterator[RunConfig]:
 
 
 def outcome(record: Record) -> str:
-    """`train.outcome` of a run of few steps."""
-    losses, spread = record.array("step_loss"), record.array("logit_spread")
-    return train.outcome(record.status, list(losses), float(spread))
+    """`train.outcome`: "diverged", "dead", "slow" or "trains"; of a run of epochs, by the mean loss of the last."""
+    assert record.config.train is not None
+    seen = record.array("step_loss") if record.config.train.steps else record.array("train_loss")[-1:]
+    return train.outcome(record.status, seen.tolist(), float(record.array("logit_spread")))
 
 
 def largest_that_trains(found: Iterable[Record]) -> float | None:
