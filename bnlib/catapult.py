@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from bnlib.curvature import Loss, sharpness
-from bnlib.nets import CLASSES
+from bnlib.nets import CLASSES, apply
 from bnlib.train import DIVERGED
 
 MULTIPLES = (0.25, 0.5, 1.0, 1.25, 1.5, 1.6, 1.75, 2.0, 3.0, 4.0, 6.0, 8.0)  # of 2 / lambda_max at the start
@@ -65,17 +64,16 @@ def descend(
     """Plain gradient descent on all images at once, in training mode: the loss before each update and after the last, as long as it is
     at most DIVERGED times max(1, its start). Moves `net`.
     """
-    weights: dict[str, Tensor] = dict(net.named_parameters())
+    weights = list(net.parameters())
     losses: list[float] = []
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     for step in range(steps + 1):
-        value = loss(functional_call(net, (weights, buffers), (x,)), y)
+        value = loss(apply(net, x), y)
         if not value.item() <= DIVERGED * max(1.0, losses[0] if losses else value.item()):
             break
         losses.append(value.item())
         if step < steps:
-            gradients = torch.autograd.grad(value, list(weights.values()))
+            gradients = torch.autograd.grad(value, weights)
             with torch.no_grad():
-                for weight, gradient in zip(weights.values(), gradients, strict=True):
+                for weight, gradient in zip(weights, gradients, strict=True):
                     weight.sub_(lr * gradient)
     return losses

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
+
+from bnlib.nets import apply
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels
 
@@ -25,10 +26,8 @@ class Hessian:
     ) -> None:
         if not net.training:
             raise ValueError("the net is in evaluation mode, where BN ignores the mini-batch; call net.train() first")
-        weights: dict[str, Tensor] = dict(net.named_parameters())
-        buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
-        self.weights = list(weights.values())
-        value = loss(functional_call(net, (weights, buffers), (x,)), y)
+        self.weights = list(net.parameters())
+        value = loss(apply(net, x), y)
         self.gradient = torch.autograd.grad(value, self.weights, create_graph=True)
         self.size = sum(weight.numel() for weight in self.weights)
 

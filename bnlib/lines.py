@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from bnlib import data
 from bnlib.config import RunConfig
 from bnlib.device import arithmetic
-from bnlib.nets import ResNet, layer_at
+from bnlib.nets import ResNet, apply, layer_at
 from bnlib.train import Trainer
 
 # 1, 2 ... 9 in each decade: so an update at any power of ten is also seen at 10, 20 ... 100 % of its way.
@@ -38,15 +37,14 @@ def along_gradient(
     statistics of this mini-batch.
     """
     weights: dict[str, Tensor] = dict(net.named_parameters())
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
-    loss = F.cross_entropy(functional_call(net, (weights, buffers), (x,)), y)
+    loss = F.cross_entropy(apply(net, x), y)
     gradient = torch.autograd.grad(loss, list(weights.values()))
     steps = (0.0, *sizes)
     losses = []
     with torch.no_grad(), _moments(net, layers) as seen:
         for t in steps:
             moved = {name: weight - t * g for (name, weight), g in zip(weights.items(), gradient, strict=True)}
-            losses.append(F.cross_entropy(functional_call(net, (moved, buffers), (x,)), y).item())
+            losses.append(F.cross_entropy(apply(net, x, moved), y).item())
     norm = torch.stack([g.norm() for g in gradient]).norm().item()
     return {"step": steps, "loss": losses, "gradient_norm": norm, **{name: np.array(rows) for name, rows in seen.items()}}
 

@@ -5,7 +5,7 @@ Weight layers are numbered 1 ... depth = 6n + 2: the first convolution is 1, sta
 has 1,730,714 parameters (1,727,962 with option-A shortcuts). Projections carry no number.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -149,6 +149,15 @@ class ResNet(nn.Module):
         """The 1 x 1 shortcut convolutions, by the number of the layer beside which they start (38 and 74 at depth 110)."""
         shortcuts = {2 * k + 2: block.shortcut for k, block in enumerate(self.blocks) if isinstance(block, Block)}
         return {layer: m for layer, shortcut in shortcuts.items() for m in shortcut.modules() if isinstance(m, nn.Conv2d)}
+
+
+def apply(
+    net: nn.Module, x: Float[Tensor, "batch 3 height width"], weights: Mapping[str, Tensor] | None = None
+) -> Float[Tensor, "batch 10"]:
+    """net(x), with `weights` in place of its own of the same names; `net` is left as it was, BN's running averages too."""
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
+    logits: Tensor = torch.func.functional_call(net, {**(weights or {}), **buffers}, (x,))
+    return logits
 
 
 def layer_at(depth: int, layer: int) -> int:

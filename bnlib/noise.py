@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from bnlib.nets import ResNet
+from bnlib.nets import ResNet, apply
 
 GROUPS = 10  # of draws, for the standard error of the bias
 Way = Literal["with replacement", "without replacement", "independent"]
@@ -23,10 +22,8 @@ Way = Literal["with replacement", "without replacement", "independent"]
 
 def gradient(net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tensor, " batch"]) -> Float[Tensor, " parameter"]:
     """The gradient of the mean cross-entropy over x, y, in training mode; `net` is left as it was."""
-    weights: dict[str, Tensor] = dict(net.named_parameters())
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
-    loss = F.cross_entropy(functional_call(net, (weights, buffers), (x,)), y)
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(weights.values()))])
+    loss = F.cross_entropy(apply(net, x), y)
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
 
 
 def gram(net: ResNet, x: Float[Tensor, "n 3 height width"], y: Int[Tensor, " n"]) -> Float[np.ndarray, "n n"]:

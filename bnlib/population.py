@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from bnlib.nets import ResNet
+from bnlib.nets import ResNet, apply
 
 _BN = (nn.BatchNorm1d, nn.BatchNorm2d)
 Statistics = dict[str, tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]]  # mean and variance by the normaliser's name
@@ -72,9 +71,7 @@ def gap(net: ResNet, population: ResNet, x: Float[Tensor, "batch 3 height width"
 
 
 def _look(net: ResNet, x: Tensor, y: Tensor) -> tuple[Tensor, float, Tensor]:
-    weights: dict[str, Tensor] = dict(net.named_parameters())
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
-    logits = functional_call(net, (weights, buffers), (x,))
+    logits = apply(net, x)
     loss = F.cross_entropy(logits, y)
-    gradient = torch.cat([g.flatten().double() for g in torch.autograd.grad(loss, list(weights.values()))])
+    gradient = torch.cat([g.flatten().double() for g in torch.autograd.grad(loss, list(net.parameters()))])
     return logits.detach(), loss.item(), gradient

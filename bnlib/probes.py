@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from bnlib.nets import ResNet, layer_at
+from bnlib.nets import ResNet, apply, layer_at
 
 QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)
 BINS = np.linspace(-4, 4, 42)  # of the gradient histograms, in standard deviations of the layer's gradient
@@ -65,9 +64,8 @@ def at_initialisation(
         raise ValueError("the net is in evaluation mode, where BN ignores the mini-batch; call net.train() first")
     numbered, projections = net.convolutions(), [*net.projections().values()]
     kernels = [conv.weight for conv in (*numbered.values(), *projections)]
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
     with watch(net) as seen:
-        logits = functional_call(net, buffers, (x,))
+        logits = apply(net, x)
         loss = F.cross_entropy(logits, y)
         outer, *gradients = torch.autograd.grad(loss, [logits, *kernels])
 

@@ -43,8 +43,7 @@ class Watch:
     def look(self, net: ResNet, step: int, test: tuple[float, float] = (math.nan, math.nan)) -> None:
         """Add a row."""
         with torch.no_grad():
-            logits = torch.func.functional_call(net, {n: b.clone() for n, b in net.named_buffers()}, (self.x,))
-            loss = F.cross_entropy(logits, self.y).item()
+            loss = F.cross_entropy(nets.apply(net, self.x), self.y).item()
         row = (step, loss, sharpness(net, self.x, self.y, tolerance=TOLERANCE, basis=BASIS), *test)
         for name, value in zip(self.rows, row, strict=True):
             self.rows[name].append(value)

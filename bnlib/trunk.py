@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from bnlib.nets import Block, ResNet
+from bnlib.nets import Block, ResNet, apply
 
 
 def measure(net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tensor, " batch"]) -> dict[str, Any]:
@@ -26,9 +25,8 @@ def measure(net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tensor
     branch        [block] the same of the branch
     ln_gradient   [block + 1] ln |dL/dh|^2, the square summed over the same; h the output of the stem, then of each block
     """
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
     with _watched(net) as (branches, shortcuts, trunk):
-        loss = F.cross_entropy(functional_call(net, buffers, (x,)), y)
+        loss = F.cross_entropy(apply(net, x), y)
         gradients = torch.autograd.grad(loss, trunk)
     plain = net.config.block == "plain"
     sums = branches if plain else [b + s for b, s in zip(branches, shortcuts, strict=True)]

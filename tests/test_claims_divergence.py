@@ -1,4 +1,4 @@
-"""The verdicts on Figs 3 and 4 and on depth: thresholds, seeds compared with their like, and what is not measured yet."""
+"""The verdicts on Figs 3 and 4: thresholds, seeds compared with their like, and what is not measured yet."""
 
 import datetime
 
@@ -8,7 +8,7 @@ import pytest
 from bnlib import claims, records
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from bnlib.lines import MINI_BATCHES, SIZES
-from bnlib.studies import LADDER, NORMAL
+from bnlib.studies import NORMAL
 
 STEPS = np.array([0.0, *SIZES])
 
@@ -85,60 +85,3 @@ def test_growth_factor_is_that_of_the_mean_over_channels():
     assert claims.growth_factor(record, 44, 0.01) == pytest.approx(100)
     record.measured["variance_44"][STEPS.tolist().index(0.01)] = [1.0, None, 1.0, 1.0]
     assert claims.growth_factor(record, 44, 0.01) == np.inf
-
-
-def row(norm: str, depth: int, edge: float, seeds: tuple[int, ...] = (0, 1, 2)) -> list[records.Record]:
-    """Runs that train up to a learning rate and diverge beyond; the later seeds only within two stops of it, as planned."""
-    near = LADDER[max(0, LADDER.index(edge) - 2) : LADDER.index(edge) + 3]
-    return [
-        made("max-lr", norm, seed, {"step_loss": [1.0 if lr <= edge else 9.0] * 100, "logit_spread": 1.0}, depth,
-             "completed" if lr <= edge else "diverged@9", lr=lr, steps=100, schedule="constant")
-        for seed in seeds for lr in (near if seed else LADDER)
-    ]  # fmt: skip
-
-
-def grid(deep: float, shallow: float, normalised: float) -> list[records.Record]:
-    return [*row("none", 110, deep), *row("none", 8, shallow), *row("batch", 110, normalised)]
-
-
-@pytest.mark.parametrize(
-    ("edges", "word"),
-    [
-        ((1e-3, 1e-2, 0.1), "reproduced"),
-        ((1e-3, 3.16e-3, 0.1), "partly"),
-        ((1e-3, 1e-2, 3.16e-3), "partly"),
-        ((1e-3, 1e-3, 1e-3), "not reproduced"),
-    ],
-)
-def test_depth_costs_rate(edges, word):
-    assert claims.depth_costs_rate(grid(*edges)).word == word
-
-
-def test_a_seed_counts_once_its_row_is_complete():
-    whole = row("none", 8, 0.1)
-    assert claims.edges(whole, "none", 8) == {0: 0.1, 1: 0.1, 2: 0.1}
-    assert claims.edges([r for r in whole if r.config.seed < 2], "none", 8) == {0: 0.1, 1: 0.1}
-    assert claims.edges([r for r in whole if (r.config.seed, r.config.train.lr) != (2, 1.0)], "none", 8) == {0: 0.1, 1: 0.1}
-    assert claims.edges(whole[1:], "none", 8) == {}
-    assert claims.edges(whole, "batch", 8) == {}
-    assert (
-        claims.depth_costs_rate([*row("none", 110, 1e-3), *row("none", 8, 0.1), *row("batch", 110, 1.0, (0, 1))]).word == "not yet measured"
-    )
-
-
-def test_where_nothing_trains_the_edge_is_none():
-    dead = [
-        made("max-lr", "none", 0, {"step_loss": [2.3] * 100, "logit_spread": 0.0}, 8, lr=lr, steps=100, schedule="constant")
-        for lr in LADDER
-    ]
-    assert claims.edges(dead, "none", 8) == {0: 0.0}
-    assert claims.edges([], "none", 8) == {}
-
-
-def test_a_row_in_which_nothing_trains_is_told_as_such():
-    dead = [
-        made("max-lr", "none", 0, {"step_loss": [2.3] * 100, "logit_spread": 0.0}, 110, lr=lr, steps=100, schedule="constant")
-        for lr in LADDER
-    ]
-    found = claims.depth_costs_rate([*dead, *row("none", 8, 0.1), *row("batch", 110, 1.0)])
-    assert (found.word, found.because) == ("not yet measured", "it takes 3 seeds; so far there are 1")

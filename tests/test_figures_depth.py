@@ -12,7 +12,7 @@ from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from bnlib.explore import explore
 from bnlib.figures import depth
 from bnlib.figures.style import PAPER, RED
-from bnlib.studies import DEPTHS, LADDER
+from bnlib.studies import DEPTHS, LADDER, outcome
 
 EDGE = {"none": 0.0316, "batch": 1.0}
 
@@ -83,7 +83,7 @@ def test_an_empty_cell_says_so():
 
 def test_a_run_of_epochs_is_judged_by_its_last():
     run = made("batch", 110, 0.1, epochs=10)
-    assert depth.outcome(run) == "trains"
+    assert outcome(run) == "trains"
     assert depth.Cell([run]).loss == 0.5
 
 

@@ -21,17 +21,17 @@ from bnlib.claims.bridge import (
 )
 from bnlib.claims.divergence import (
     a_bn_step_raises_the_loss,
-    depth_costs_rate,
-    edges,
+    best_step_is_the_papers,
+    early_updates_repair,
     explodes_at,
     explosion_is_late,
     growth_factor,
-    held,
     relative_loss,
     steps_explode,
-    together,
     update_explodes,
+    wall_stays,
 )
+from bnlib.claims.evidence import complete, held, in_paper_setting, per_seed, recorded, together
 from bnlib.claims.generalisation import (
     at_loss,
     at_the_edge,
@@ -50,6 +50,7 @@ from bnlib.claims.generalisation import (
 )
 from bnlib.claims.initialisation import (
     activations_grow,
+    beginning,
     channel_means_drive_gradients,
     channels_have_low_rank,
     effective_rank,
@@ -64,13 +65,25 @@ from bnlib.claims.initialisation import (
     single_parameters_agree,
     slope,
 )
+from bnlib.claims.ladder import (
+    BN_RATE,
+    NAMES,
+    SHARE,
+    progress,
+    progress_at,
+    recipes_cancel,
+    recipes_train_at_bns_rate,
+    relative_step,
+    the_rate_explains_bn,
+    trained,
+    updated,
+)
 from bnlib.claims.learning import (
     PAPER,
     about,
     arms,
     best,
     between_lies_between,
-    complete,
     epochs_to,
     fig1,
     fig1_is_the_papers,
@@ -81,17 +94,7 @@ from bnlib.claims.learning import (
     larger_rate_is_faster,
     no_better_at_equal_rate,
     rate,
-    recorded,
     small_rates_overfit,
-)
-from bnlib.claims.onset import (
-    best_step_is_the_papers,
-    diverges_at_once,
-    early_updates_repair,
-    none_recovers,
-    paper_rate_needs_bn,
-    unnormalised_needs_a_small_rate,
-    wall_stays,
 )
 from bnlib.claims.products import (
     best_loss,
@@ -110,6 +113,14 @@ from bnlib.claims.products import (
     restandardising_conditions,
     restandardising_gives_rate_back,
     usable_rate,
+)
+from bnlib.claims.rates import (
+    depth_costs_rate,
+    diverges_at_once,
+    edges,
+    none_recovers,
+    paper_rate_needs_bn,
+    unnormalised_needs_a_small_rate,
 )
 from bnlib.claims.since import (
     bn_keeps_rank,
@@ -132,10 +143,6 @@ from bnlib.claims.since import (
 )
 from bnlib.claims.statistics import interval, no_better, welch
 from bnlib.claims.variants import (
-    BN_RATE,
-    NAMES,
-    SHARE,
-    beginning,
     he_explodes_without_bn,
     last_bn_bears_larger_rates,
     last_bn_bears_larger_steps,
@@ -144,16 +151,8 @@ from bnlib.claims.variants import (
     other_normalisers_do_as_bn,
     other_normalisers_gain,
     other_normalisers_train_as_bn,
-    progress,
-    progress_at,
-    recipes_cancel,
-    recipes_train_at_bns_rate,
-    relative_step,
-    the_rate_explains_bn,
-    trained,
-    updated,
 )
-from bnlib.claims.verdict import Verdict, decide, in_paper_setting, pending, per_seed, spread
+from bnlib.claims.verdict import Verdict, decide, pending, spread
 
 __all__ = [
     "BN_RATE",

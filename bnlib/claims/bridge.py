@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
-from bnlib.claims.divergence import edges, held, together
+from bnlib.claims.evidence import held, together
+from bnlib.claims.rates import edges
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.config import ModelConfig
 from bnlib.jacobian import flattened, pace

@@ -7,10 +7,22 @@ from jaxtyping import Float
 from scipy import stats
 
 from bnlib.channels import LAYERS, QUANTILES
-from bnlib.claims.divergence import held, together
-from bnlib.claims.verdict import SEEDS, Verdict, decide, in_paper_setting, pending, per_seed, spread
+from bnlib.claims.evidence import held, in_paper_setting, per_seed, together
+from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.records import Record
 from bnlib.sources import paper
+
+TABLE_1 = (18, 54, 90)  # its layers
+
+
+def beginning(init: Sequence[Record], norm: str, init_by: str = "xavier", depth: int = 110, block: str = "residual") -> list[Record]:
+    """The records of study `init` of a network, a seed each; none while they are not measured."""
+    return held(init, study="init", norm=norm, init=init_by, depth=depth, block=block, shortcut="projection")
+
+
+def cancellation(record: Record) -> Float[np.ndarray, " layer"]:
+    """a / b at layers 18, 54 and 90 of ResNet-110: 1 where all terms of a gradient share their sign."""
+    return np.array(record.array("coherence_ratio")[np.array(TABLE_1) - 1])
 
 
 def slope(ln: Float[np.ndarray, " layer"]) -> float:
@@ -30,12 +42,12 @@ def activations_grow(init: Sequence[Record]) -> Verdict:
     """
     tenfold = np.log(10)
     grown = per_seed(init, "none", lambda r: 108 * growth(r))
-    held = per_seed(init, "batch", lambda r: float(np.ptp(r.array("ln_std")[:-1])))
+    within = per_seed(init, "batch", lambda r: float(np.ptp(r.array("ln_std")[:-1])))
     return Verdict(
         "Without BN the spread of activations grows with every layer; BN resets it.",
-        decide(grown > tenfold, held < tenfold),
+        decide(grown > tenfold, within < tenfold),
         f"over 108 layers σ grows by a factor of {spread(np.exp(grown), '.0f')} without BN; with BN it stays within a factor of "
-        f"{spread(np.exp(held), '.1f')}",
+        f"{spread(np.exp(within), '.1f')}",
     )
 
 
@@ -60,8 +72,7 @@ def gradients_ignore_the_input(init: Sequence[Record]) -> Verdict:
 
     The paper (from memory) reports about 2 without and about 100 with BN; 10 lies between in the logarithm.
     """
-    at = np.array([18, 54, 90]) - 1
-    ratio = {norm: np.array([r.array("coherence_ratio")[at] for r in in_paper_setting(init, norm)]) for norm in ("none", "batch")}
+    ratio = {norm: np.array([cancellation(r) for r in in_paper_setting(init, norm)]) for norm in ("none", "batch")}
     shown = {norm: " / ".join(f"{x:.3g}" for x in np.median(ratio[norm], axis=0)) for norm in ratio}
     return Verdict(
         "Without BN the terms of a gradient share their sign over images and positions, so it hardly depends on the input.",
@@ -196,7 +207,7 @@ def single_parameters_agree(channels: Sequence[Record]) -> Verdict:
     if len(none) < SEEDS:
         return pending(claim, len(none))
     low, mid, high = (QUANTILES.index(share) for share in (0.25, 0.5, 0.75))
-    without, with_bn = (np.array([[r.array(f"parameter_ratio_{layer}") for layer in (18, 54, 90)] for r in rows]) for rows in (none, batch))
+    without, with_bn = (np.array([[r.array(f"parameter_ratio_{layer}") for layer in TABLE_1] for r in rows]) for rows in (none, batch))
     parts = without[:, :, high] < 10, with_bn[:, :, mid] > 10 * without[:, :, mid], with_bn[:, :, low] > without[:, :, high]
     said = [
         "; ".join(f"{np.median(x[:, i, mid]):.3g} ({np.median(x[:, i, low]):.3g} to {np.median(x[:, i, high]):.3g})" for i in range(3))

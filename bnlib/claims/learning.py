@@ -7,26 +7,16 @@ import numpy as np
 from jaxtyping import Float
 
 from bnlib import studies
-from bnlib.claims.divergence import together
+from bnlib.claims.evidence import recorded, together
 from bnlib.claims.statistics import no_better, welch
 from bnlib.claims.verdict import SEEDS, Verdict, decide, spread
-from bnlib.records import Record, load, results_dir
+from bnlib.records import Record
 from bnlib.sources import paper
 
 PAPER = {"large": ("batch", 0.1), "between": ("batch", 0.003), "matched": ("batch", 1e-4), "none": ("none", 1e-4)}
 _SMALL = {"large": ("batch", studies.EDGE), "matched": ("batch", studies.EDGE / 10), "none": ("none", studies.EDGE / 10)}
 ARMS = {"fig1": PAPER, "fig1-165": PAPER, "fig1-small": _SMALL}  # the best first, each with its arms
 BETTER, NO_BETTER = 5.0, 2.0  # points of test accuracy
-
-
-def recorded(study: str, root: Path | None = None) -> list[Record]:
-    """All records of a study below `root`, none where it has not been measured. Raises RecordError on a damaged one."""
-    return [load(path) for path in sorted((results_dir(root) / study).glob("*.json"))]
-
-
-def complete(study: str, root: Path | None = None) -> list[Record]:
-    """The same, none while a run of the study is missing."""
-    return [] if studies.STUDIES[study].missing(results_dir(root)) else recorded(study, root)
 
 
 def fig1(root: Path | None = None) -> list[Record]:

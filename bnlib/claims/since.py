@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from bnlib.claims.divergence import held, together
+from bnlib.claims.evidence import held, together
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.mlp import EXPLOSION
 from bnlib.records import Record

@@ -1,51 +1,28 @@
-"""Variants of BN, of the initialisation, and of the recipe (paper, appendix; Zhang et al. 2019; De & Smith 2020).
+"""Variants of BN and of the initialisation (paper, appendix).
 
 Each function takes the records of its studies together, as named in its docstring.
 Those of `init` were known when the thresholds here were fixed; so they are the ones that earlier claims had on the same quantities.
-Those of `ladder` were not: only trial runs of a seed that is not among its own had been seen, and no threshold was changed after.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
 
-from bnlib.claims.divergence import complete_seeds, explodes_at, held, together
-from bnlib.claims.initialisation import growth
+from bnlib.claims.divergence import explodes_at
+from bnlib.claims.evidence import complete_seeds, held, together
+from bnlib.claims.initialisation import beginning, cancellation, growth
+from bnlib.claims.ladder import BN_RATE, each_progress, keeps_up, trained
 from bnlib.claims.learning import BETTER, final
 from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.lines import MINI_BATCHES
 from bnlib.records import Record
-from bnlib.studies import CAUSAL_RATES, NORMAL, RUNGS, STUDIES, outcome, rung
-from bnlib.train import WINDOW
+from bnlib.studies import NORMAL, STUDIES, largest_that_survives, outcome
 
 TENFOLD = math.log(10)
-LAYERS = (18, 54, 90)  # of Table 1
-SHARE = 0.8  # of BN's progress that counts as much the same
-BN_RATE = 0.1
 PAPERS_RUNG = 0.0316  # the rung of the ladder next to 0.03
-NAMES = {
-    "none": "nothing",
-    "clip": "clipping",
-    "fixup": "Fixup",
-    "skipinit": "SkipInit",
-    "last-features": "BN at the end",
-    "batch": "BN everywhere",
-}
 OTHERS = {"layer": "layer norm", "group": "group norm", "instance": "instance norm"}
-
-
-def beginning(init: Sequence[Record], norm: str, init_by: str = "xavier", depth: int = 110, block: str = "residual") -> list[Record]:
-    """The records of study `init` of a network, a seed each; none while they are not measured."""
-    return held(init, study="init", norm=norm, init=init_by, depth=depth, block=block, shortcut="projection")
-
-
-def cancellation(record: Record) -> Float[np.ndarray, " layer"]:
-    """a / b at layers 18, 54 and 90 of ResNet-110: 1 where all terms of a gradient share their sign."""
-    return np.array(record.array("coherence_ratio")[np.array(LAYERS) - 1])
 
 
 def he_explodes_without_bn(records: Sequence[Record]) -> Verdict:
@@ -116,7 +93,9 @@ def last_bn_bears_larger_rates(records: Sequence[Record]) -> Verdict:
     seeds = [seed for seed in complete_seeds(planned, last) if any(r.config.seed == seed for r in none)]
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))
-    low, high = (np.array([_survives(runs, seed) for seed in seeds]) for runs in (none, last))
+    low, high = (
+        np.array([largest_that_survives(r for r in runs if r.config.seed == seed) or 0.0 for seed in seeds]) for runs in (none, last)
+    )
     there = [next((r.status for r in held(last, lr=PAPERS_RUNG) if r.config.seed == seed), "") == "completed" for seed in seeds]
     learns = [any(outcome(r) == "trains" for r in last if r.config.seed == seed) for seed in seeds]
     return Verdict(
@@ -125,11 +104,6 @@ def last_bn_bears_larger_rates(records: Sequence[Record]) -> Verdict:
         f"the largest rate that survives 100 updates is {spread(high, '.3g')} with BN at the end, {spread(low, '.3g')} without; "
         f"{PAPERS_RUNG} is survived on {sum(there)} of {len(seeds)} seeds, and at some rate the loss falls below 2.2 on {sum(learns)}",
     )
-
-
-def _survives(runs: Sequence[Record], seed: int) -> float:
-    """The largest rate at which a seed does not diverge; 0 where it always does."""
-    return max((r.config.train.lr for r in runs if r.config.seed == seed and r.config.train and r.status == "completed"), default=0.0)
 
 
 def other_normalisers_train_as_bn(records: Sequence[Record]) -> Verdict:
@@ -141,13 +115,8 @@ def other_normalisers_train_as_bn(records: Sequence[Record]) -> Verdict:
     batch, *rows = together(trained(records, "batch", BN_RATE), *arms)
     if len(batch) < SEEDS:
         return pending(claim, len(batch))
-    own, others = _progress(batch), [_progress(row) for row in rows]
-    said = "; ".join(f"{name} {_loss(v)}{interval(own, v, '.2f')}" for name, v in zip(OTHERS.values(), others, strict=True))
-    return Verdict(
-        claim,
-        decide(*(np.isfinite(own) & (values >= SHARE * own) for values in others)),
-        f"ResNet-20 after 100 updates at {BN_RATE}, loss: {said}; BN {_loss(own)}",
-    )
+    others = {name: each_progress(row) for name, row in zip(OTHERS.values(), rows, strict=True)}
+    return keeps_up(claim, f" at {BN_RATE}", each_progress(batch), others)
 
 
 def other_normalisers_do_as_bn(records: Sequence[Record]) -> Verdict:
@@ -169,109 +138,6 @@ def other_normalisers_do_as_bn(records: Sequence[Record]) -> Verdict:
         claim,
         decide(*(span < TENFOLD for span in spans), *(np.all(ratio > least, axis=1) for ratio in ratios)),
         f"{'; '.join(said)} (layer 54, medians of seeds; without any {np.median(least[:, 1]) / 10:.2g})",
-    )
-
-
-# The causal ladder
-
-
-def trained(records: Sequence[Record], name: str, lr: float) -> list[Record]:
-    """The runs of a rung of the ladder at one rate that were trained for a hundred updates, a seed each."""
-    return [r for r in held(records, study="ladder", lr=lr) if r.config.probe is None and rung(r.config) == name]
-
-
-def updated(records: Sequence[Record], name: str, lr: float) -> list[Record]:
-    """The runs of a rung at depth 110 that were probed after ten updates, a seed each; those that diverged before among them."""
-    return [r for r in held(records, study="ladder", lr=lr) if r.config.probe is not None and rung(r.config) == name]
-
-
-def progress(record: Record) -> float:
-    """ln 10, the loss of knowing nothing, less the mean of the last 20 mini-batch losses; -inf where the run diverged."""
-    return TENFOLD - float(record.array("step_loss")[-WINDOW:].mean()) if record.status == "completed" else -math.inf
-
-
-def relative_step(record: Record) -> float:
-    """The median over the updates of |w' - w| / |w|; NaN where none was completed."""
-    steps = record.array("relative_step")
-    return float(np.median(steps)) if len(steps) else math.nan
-
-
-def progress_at(records: Sequence[Record], name: str, seed: int, step: float) -> float:
-    """The progress of a rung at a relative step: linear in the step's logarithm between the two neighbouring rates whose steps lie on
-    either side of it. -inf where no two that survive do.
-    """
-    runs = [r for lr in CAUSAL_RATES for r in trained(records, name, lr) if r.config.seed == seed]
-    points = [(math.log(relative_step(r)), progress(r)) if r.status == "completed" else None for r in runs]
-    for one, two in pairwise(points):
-        if one and two and one[0] <= math.log(step) <= two[0]:
-            share = (math.log(step) - one[0]) / (two[0] - one[0]) if two[0] > one[0] else 0.0
-            return one[1] + share * (two[1] - one[1])
-    return -math.inf
-
-
-def recipes_train_at_bns_rate(records: Sequence[Record]) -> Verdict:
-    """Zhang et al. (2019), De & Smith (2020); study `ladder`, ResNet-20 at 0.1 for 100 updates. Fixup and SkipInit each come at least four
-    fifths as far below ln 10 as BN.
-
-    BN comes about 0.5 below (study `max-lr`), and a mean over 20 mini-batches of 128 is uncertain to 0.02; a fifth is five times that.
-    Their papers speak of whole trainings; a hundred updates test the beginning.
-    """
-    claim = "Without any normaliser, Fixup and SkipInit train at BN's rate as BN does."
-    batch, *rows = together(*(trained(records, name, BN_RATE) for name in ("batch", "fixup", "skipinit")))
-    if len(batch) < SEEDS:
-        return pending(claim, len(batch))
-    own, others = _progress(batch), [_progress(row) for row in rows]
-    said = "; ".join(
-        f"{NAMES[name]} {_loss(values)}{interval(own, values, '.2f')}" for name, values in zip(("fixup", "skipinit"), others, strict=True)
-    )
-    return Verdict(
-        claim,
-        decide(*(np.isfinite(own) & (values >= SHARE * own) for values in others)),
-        f"ResNet-20 after 100 updates at {BN_RATE}, loss: {said}; BN {_loss(own)}",
-    )
-
-
-def the_rate_explains_bn(records: Sequence[Record]) -> Verdict:
-    """Sec 2 taken at its word; study `ladder`, ResNet-20, 100 updates. At the relative step that BN makes at 0.1, clipping, Fixup, SkipInit
-    and BN at the end, a part each, come at least four fifths as far below ln 10 as BN.
-
-    If BN gives no more than large steps, whoever makes them gets as far. Four fifths: see `recipes_train_at_bns_rate`.
-    """
-    claim = "At equal relative steps, networks without BN in their layers learn as fast as one with BN: it is the rate."
-    names = ("clip", "fixup", "skipinit", "last-features")
-    groups = [trained(records, name, lr) for name in names for lr in CAUSAL_RATES]
-    batch, *_ = together(trained(records, "batch", BN_RATE), *groups)
-    if len(batch) < SEEDS:
-        return pending(claim, len(batch))
-    own = _progress(batch)
-    others = [np.array([progress_at(records, name, r.config.seed, relative_step(r)) for r in batch]) for name in names]
-    said = "; ".join(f"{NAMES[name]} {_loss(values)}{interval(own, values, '.2f')}" for name, values in zip(names, others, strict=True))
-    steps = spread([100 * relative_step(r) for r in batch], ".2f")
-    return Verdict(
-        claim,
-        decide(*(np.isfinite(own) & (values >= SHARE * own) for values in others)),
-        f"ResNet-20 after 100 updates, at the relative step of {steps} % that BN makes at {BN_RATE}, loss: {said}; BN {_loss(own)}",
-    )
-
-
-def recipes_cancel(records: Sequence[Record]) -> Verdict:
-    """Sec 3.1 turned round; studies `init` and `ladder`, ResNet-110. After ten updates at 0.1 the gradients of Fixup and of SkipInit, made
-    to bear that rate, cancel as BN's do: a / b at layers 18, 54 and 90 is more than ten times that without BN at initialisation, as for
-    Table 1.
-
-    At initialisation their gradients in the branches are zero, and a / b is undefined.
-    """
-    claim = "Networks that bear BN's rate without BN have gradients that cancel as BN's do, once their branches have left zero."
-    none, *rows = together(beginning(records, "none"), *(updated(records, name, BN_RATE) for name in ("fixup", "skipinit")))
-    if len(none) < SEEDS:
-        return pending(claim, len(none))
-    least = 10 * np.array([cancellation(r) for r in none])
-    ratios = [np.array([cancellation(r) if r.status == "completed" else np.full(3, np.nan) for r in row]) for row in rows]
-    said = [" / ".join(f"{x:.3g}" for x in np.median(ratio, axis=0)) for ratio in ratios]
-    return Verdict(
-        claim,
-        decide(*(np.all(ratio > least, axis=1) for ratio in ratios)),
-        f"after 10 updates at {BN_RATE} a/b at layers 18 / 54 / 90 is {said[0]} with Fixup, {said[1]} with SkipInit (medians of seeds)",
     )
 
 
@@ -313,19 +179,3 @@ def other_normalisers_gain(records: Sequence[Record]) -> Verdict:
     low, ends = np.array([final(r) for r in none]), [np.array([final(r) for r in row]) for row in rows]
     said = "; ".join(f"{name} {spread(end, '.1f')} %{interval(end, low)}" for name, end in zip(OTHERS.values(), ends, strict=True))
     return Verdict(claim, decide(*(end - low >= BETTER for end in ends)), f"test accuracy: {said}; without any {spread(low, '.1f')} %")
-
-
-def _progress(runs: Sequence[Record]) -> Float[np.ndarray, " seeds"]:
-    return np.array([progress(r) for r in runs])
-
-
-def _loss(progress: Float[np.ndarray, " seeds"]) -> str:
-    """The losses behind these, such as "1.78 (1.76 to 1.80)"; "none" where every run diverged or has no such step."""
-    return (
-        spread(TENFOLD - progress, ".2f")
-        if np.isfinite(progress).all()
-        else f"none in {np.sum(~np.isfinite(progress))} of {len(progress)} seeds"
-    )
-
-
-assert set(NAMES) == set(RUNGS)

@@ -1,13 +1,11 @@
 """How a claim is judged: a verdict is computed from the records of at least three seeds, never typed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
-
-from bnlib.records import Record, select
 
 Word = Literal["reproduced", "partly", "not reproduced", "indicative", "not yet measured", "not testable here"]
 WORDS: tuple[Word, ...] = get_args(Word)
@@ -56,13 +54,3 @@ def _written(text: str) -> str:
         raised = str(int(exponent or 0)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
         return f"{mantissa}×10{raised}" if power else mantissa.replace("inf", "overflow")
     return f"{float(text):,.0f}"
-
-
-def in_paper_setting(records: Sequence[Record], norm: str, depth: int = 110) -> list[Record]:
-    """The record of each seed of the paper's residual network of this depth, with this normaliser."""
-    return select(records, norm=norm, depth=depth, init="xavier", shortcut="projection", block="residual")
-
-
-def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], float]) -> Float[np.ndarray, " seeds"]:
-    """`measure` of each seed's record in the paper's setting."""
-    return np.array([measure(record) for record in in_paper_setting(records, norm)])

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from bnlib import jacobian
 from bnlib.claims import at_end, held, ln_condition, paces, rates_and_conditions, rung, spread, usable_step
 from bnlib.figures.activations import PAIR
-from bnlib.figures.marks import curve, faint, label, labels_apart, theory, until
-from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, figure, place, power_label, readable
+from bnlib.figures.marks import crosses, curve, faint, label, labels_apart, theory, until
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, figure, place, power_label, readable
 from bnlib.records import Record
 from bnlib.studies import BOTH, DEPTHS, SMALL
 
@@ -191,8 +191,7 @@ def rates(records: Sequence[Record], joined_by: str) -> go.Figure:
             mode = "lines+markers" if strong else "markers"
             fig.add_scatter(x=np.exp(at), y=shown, mode=mode, marker=marker, line=line, opacity=1 if strong else 0.3, name=series.label)
             none = np.exp(at)[rate == 0]
-            cross = {"symbol": "x", "size": 8, "color": RED}
-            fig.add_scatter(x=none, y=np.full(len(none), 1.3e-4), mode="markers", marker=cross, name="no rate trains")
+            crosses(fig, none, np.full(len(none), 1.3e-4), name="no rate trains")
         if drawn:
             at, rate = max(drawn.values(), key=lambda points: points.shape[1])
             label(fig, float(np.exp(at[0])), float(max(rate[0], 2e-4)), series.label, series.colour, "center", 16)

@@ -14,13 +14,13 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import train
-from bnlib.claims import edges
+from bnlib.claims import edges, held
 from bnlib.config import Norm
 from bnlib.controls import number_text
 from bnlib.figures.marks import crosses, faint, from_paper, joined, label, theory, until
 from bnlib.figures.style import PAPER, RED, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, power_label, readable
 from bnlib.records import Record
-from bnlib.studies import DEPTHS, LADDER, NORMAL
+from bnlib.studies import DEPTHS, LADDER, NORMAL, largest_that_survives, outcome
 
 Key = tuple[str, int, float]  # normaliser, depth, learning rate
 
@@ -42,13 +42,6 @@ def losses(run: Record) -> Float[np.ndarray, " n"]:
     """Of each update, or of each epoch where the run was to make whole epochs."""
     assert run.config.train is not None
     return run.array("step_loss" if run.config.train.steps else "train_loss")
-
-
-def outcome(run: Record) -> str:
-    """`train.outcome`: "diverged", "dead", "slow" or "trains"; of a run of epochs, by the mean loss of the last."""
-    assert run.config.train is not None
-    seen = losses(run) if run.config.train.steps else losses(run)[-1:]
-    return train.outcome(run.status, seen.tolist(), float(run.array("logit_spread")))
 
 
 @dataclass(frozen=True)
@@ -99,8 +92,8 @@ def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, aft
 
     `maps` has the cells after "100 updates", after "10 epochs", or both.
     """
-    held = maps[after]
-    chosen = {norm: held.get((norm, depth, lr), Cell()) for norm in PAIR}
+    found = maps[after]
+    chosen = {norm: found.get((norm, depth, lr), Cell()) for norm in PAIR}
     title = f"{depth} layers at {number_text(lr)}: with BN {chosen['batch'].words}, without {chosen['none'].words}"
     unit, count = _WHOLE[after]
     x = Axis(unit, 0, 1.3 * count, ticks=[count * share / 4 for share in range(5)])
@@ -114,11 +107,11 @@ def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, aft
         fig.update_xaxes(showgrid=False, row=row, col=1)
         fig.update_yaxes(showgrid=False, row=row, col=1)
         _name(fig, SERIES[norm].label, _DOMAINS[row - 1][1], SERIES[norm].colour)
-        _heat(fig, [[held.get((norm, d, rate), Cell()) for rate in LADDER] for d in DEPTHS], SERIES[norm].label, row, _ENDS[after])
+        _heat(fig, [[found.get((norm, d, rate), Cell()) for rate in LADDER] for d in DEPTHS], SERIES[norm].label, row, _ENDS[after])
         _cross_hair(fig, LADDER.index(lr), DEPTHS.index(depth), row)
         _runs(fig, chosen[norm], norm, count)
     theory(fig, np.array([0.0, count]), np.array([CHANCE, CHANCE]), "ln 10", row=3, col=1)
-    whole = all((norm, d, rate) in held for norm in PAIR for d in DEPTHS for rate in LADDER)
+    whole = all((norm, d, rate) in found for norm in PAIR for d in DEPTHS for rate in LADDER)
     _name(fig, "✕ diverged · ○ dead · ▽ slow" + " · blank: no run" * (not whole), 0.325, TEXT)
     _name(fig, "in the framed cell", _DOMAINS[2][1], TEXT, "right")
     return fig
@@ -200,10 +193,9 @@ def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
     The median, since a seed that no rate trains has no place on a logarithmic axis: it is drawn at the foot.
     """
     fig, said, reach = figure("", (_DEPTH, Axis("learning rate", _NONE, 30, log=True))), [], ""
-    survivors = cells(max_lr)
     for norm in PAIR:
         series = SERIES[norm]
-        found = {depth: edges(max_lr, norm, depth) if trains else _survives(survivors, norm, depth) for depth in DEPTHS}
+        found = {depth: edges(max_lr, norm, depth) if trains else _survives(max_lr, norm, depth) for depth in DEPTHS}
         rows = {depth: {seed: max(rate, _NONE) for seed, rate in rates.items()} for depth, rates in found.items() if rates}
         seeds = sorted({seed for rates in rows.values() for seed in rates})
         faint(fig, [_of_seed(rows, seed) for seed in seeds], series)
@@ -230,7 +222,7 @@ def _of_seed(rows: Mapping[int, Mapping[int, float]], seed: int) -> tuple[Float[
     return np.array([x for x, _ in points]), np.array([y for _, y in points])
 
 
-def _survives(found: Mapping[Key, Cell], norm: str, depth: int) -> dict[int, float]:
+def _survives(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, float]:
     """The largest learning rate at which the first seed does not diverge; empty until all its rates are measured."""
-    first = {lr: run for lr in LADDER for run in found.get((norm, depth, lr), Cell()).runs if run.config.seed == 0}
-    return {0: max((lr for lr, run in first.items() if run.status == "completed"), default=0.0)} if len(first) == len(LADDER) else {}
+    row = held(max_lr, norm=norm, depth=depth, seed=0)
+    return {0: largest_that_survives(row) or 0.0} if len(row) == len(LADDER) else {}

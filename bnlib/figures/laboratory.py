@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from bnlib import linear
 from bnlib.claims import best_loss, of_product, usable_rate
-from bnlib.figures.marks import curve, faint, joined, label, theory
+from bnlib.figures.marks import crosses, curve, faint, joined, label, theory
 from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Axis, coarse, figure, place, readable
 from bnlib.records import Record, select
 from bnlib.studies import DESCENDED, RATES
@@ -85,7 +85,7 @@ def _losses(fig: go.Figure, steps: Float[np.ndarray, " steps"], loss: Float[np.n
     line = {"color": series.colour, "width": 2.5, "dash": series.dash}
     fig.add_scatter(x=steps[thin], y=np.where(np.isinf(middle), np.nan, middle), mode="lines", line=line, name=series.label)
     gone = [float(steps[np.isnan(row)][0]) for row in loss if np.isnan(row).any()]
-    fig.add_scatter(x=gone, y=[1e3] * len(gone), mode="markers", marker={"symbol": "x", "size": 8, "color": RED}, name="diverges")
+    crosses(fig, np.array(gone), np.full(len(gone), 1e3), name="diverges")
 
 
 @cache
@@ -160,7 +160,7 @@ def edge_along(M: int, lr: float) -> go.Figure:
         line = {"color": series.colour, "width": 1.8, "dash": series.dash}
         fig.add_scatter(x=all_x, y=coarse(all_y), mode="lines", line=line, opacity=0.8, name=series.label)
         gone = [float(x[np.isnan(row)][0]) for row in seeds if np.isnan(row).any()]
-        fig.add_scatter(x=gone, y=[1.3e-4] * len(gone), mode="markers", marker={"symbol": "x", "size": 8, "color": RED}, name="diverges")
+        crosses(fig, np.array(gone), np.full(len(gone), 1.3e-4), name="diverges")
     for arm, series in enumerate(ARMS):
         label(fig, 0.5, 0.7 / 1.6**arm, f"{series.label}{' (dashed)' * (series.dash == 'dash')}", series.colour)
     return fig

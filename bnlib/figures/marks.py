@@ -56,10 +56,13 @@ def until(x: Float[np.ndarray, " x"], y: Float[np.ndarray, " x"], top: Number) -
     return np.append(x[:k], end), np.append(y[:k], top)
 
 
-def crosses(fig: go.Figure, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], size: int = 8, **where: int) -> None:
-    """Red crosses where a run diverged or left the axis."""
+def crosses(fig: go.Figure, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], size: int = 8, **where: Any) -> None:
+    """Red crosses where a run diverged or left the axis, or for another reason, given as `name`.
+
+    The pointer is told their x alone: their y is where there is room.
+    """
     marker = {"symbol": "x", "size": size, "color": RED}
-    fig.add_scatter(x=x, y=y, mode="markers", marker=marker, name="diverged", hoverinfo="x", cliponaxis=False, **where)
+    fig.add_scatter(x=x, y=y, mode="markers", marker=marker, hoverinfo="x", cliponaxis=False, **{"name": "diverged"} | where)
 
 
 def band(

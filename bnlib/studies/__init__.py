@@ -17,7 +17,7 @@ from bnlib.studies.sharpness import (
 )
 from bnlib.studies.since import BATCHES, EFFECTIVE, NARROW, SINCE, TRUNKS, WIDTHS
 from bnlib.studies.study import Measure, Study, measure
-from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_trains, outcome
+from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_survives, largest_that_trains, outcome
 
 STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL, *SINCE, *BRIDGE, SHARPNESS)}
 
@@ -66,6 +66,7 @@ __all__ = [
     "Study",
     "full_batch",
     "get",
+    "largest_that_survives",
     "largest_that_trains",
     "measure",
     "outcome",

@@ -32,14 +32,20 @@ def _max_lr_runs() -> Iterator[RunConfig]:
 
 
 def outcome(record: Record) -> str:
-    """`train.outcome` of a run of few steps."""
-    losses, spread = record.array("step_loss"), record.array("logit_spread")
-    return train.outcome(record.status, list(losses), float(spread))
+    """`train.outcome`: "diverged", "dead", "slow" or "trains"; of a run of epochs, by the mean loss of the last."""
+    assert record.config.train is not None
+    seen = record.array("step_loss") if record.config.train.steps else record.array("train_loss")[-1:]
+    return train.outcome(record.status, seen.tolist(), float(record.array("logit_spread")))
 
 
 def largest_that_trains(found: Iterable[Record]) -> float | None:
     """The largest learning rate among these runs with one that trains; survival is not monotone, so smaller ones may not."""
     return _largest(r for r in found if outcome(r) == "trains")
+
+
+def largest_that_survives(found: Iterable[Record]) -> float | None:
+    """The largest learning rate among these runs with one that does not diverge."""
+    return _largest(r for r in found if r.status == "completed")
 
 
 def _largest(found: Iterable[Record]) -> float | None:
@@ -58,8 +64,7 @@ def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
             rows.setdefault((record.config.model.depth, record.config.model.norm), []).append(record)
     for (depth, norm), row in rows.items():
         if len(row) == len(LADDER):
-            survivors = [r for r in row if outcome(r) != "diverged"]
-            place = LADDER.index(largest_that_trains(row) or _largest(survivors) or LADDER[0])
+            place = LADDER.index(largest_that_trains(row) or largest_that_survives(row) or LADDER[0])
             for lr, seed in product(LADDER[max(0, place - 2) : place + 3], (1, 2)):
                 yield _cell("max-lr", seed, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
 
