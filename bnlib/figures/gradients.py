@@ -1,6 +1,6 @@
 """Gradients at initialisation: their size and tails (Fig 2), at the output (Fig 6), summand by summand (Table 1), by channel (Fig 7).
 
-Records of study `init` in, figures and Markdown tables out.
+Records of studies `init` and `channels` in, figures and Markdown tables out.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import sources
-from bnlib.claims import in_paper_setting, spread
+from bnlib.channels import QUANTILES
+from bnlib.claims import in_paper_setting, mean_and_gradient, spread
 from bnlib.figures.activations import LAYERS, PAIR
 from bnlib.figures.marks import band, curve, end_labels, from_paper, label, theory
 from bnlib.figures.style import SEQUENTIAL, SERIES, SIGNED, Axis, coarse, figure, place, readable
@@ -226,6 +227,43 @@ def left_out(records: Sequence[Record], depth: int) -> go.Figure:
         label(fig, 6, float(chance_curve[5]), f"{SERIES[norm].label}, shuffled", SERIES[norm].colour, shift=13)
     end_labels(fig, 16, {norm: float(np.exp(np.log(rest[norm][:, 15]).mean())) for norm in PAIR})
     return fig
+
+
+def means(channels: Sequence[Record], layer: int) -> go.Figure:
+    """Each in-channel's mean, and the gradient of the weights that read it, both over the average of its layer and seed."""
+    held = {norm: in_paper_setting(channels, norm) for norm in PAIR}
+    order = {norm: np.median([mean_and_gradient(r, layer) for r in rows]) for norm, rows in held.items()}
+    share = {norm: np.median([r.measured[f"constant_share_{layer}"] for r in rows]) for norm, rows in held.items()}
+    said = (f"{order[norm]:.2f}".replace("-", "−") + f" {where}" for norm, where in (("none", "without BN"), ("batch", "with it")))
+    energy = f"{share['none']:.0%} of the gradient's energy, {share['batch']:.0%}"
+    title = f"Layer {layer}: rank correlation {', '.join(said)}; the means make {energy}"
+    x, y = Axis("channel's mean / average", 0.01, 10, log=True), Axis("gradient of the weights that read it / average", 0.01, 10, log=True)
+    fig = figure(title, (x, y), height=440)
+    ends = np.array([0.01, 10.0])
+    theory(fig, ends, ends, "in proportion")
+    label(fig, 0.02, 0.02, "in proportion", shift=-14)
+    for norm, rows in held.items():
+        series = SERIES[norm]
+        points = np.array([[_over_average(r, key, layer) for key in ("mean", "gradient")] for r in rows])
+        marker = {"symbol": series.symbol, "size": 7, "color": series.colour, "opacity": 0.55}
+        fig.add_scatter(x=coarse(points[:, 0].ravel()), y=coarse(points[:, 1].ravel()), mode="markers", marker=marker, name=series.label)
+    for norm, (x_at, y_at) in {"none": (0.05, 0.25), "batch": (1.6, 0.35)}.items():
+        label(fig, x_at, y_at, SERIES[norm].label, SERIES[norm].colour)
+    return fig
+
+
+def _over_average(record: Record, key: str, layer: int) -> Float[np.ndarray, " i"]:
+    values = np.abs(record.array(f"channel_{key}_{layer}"))
+    return np.clip(values / values.mean(), 0.01, 10)
+
+
+def parameters(channels: Sequence[Record]) -> str:
+    """Markdown: of single parameters, how many times as large as their sum the terms of the gradient are; quantiles, medians of seeds."""
+    rows = [f"| layer | | {' | '.join(f'{share:.0%}' for share in QUANTILES)} |", "|---|---|" + "---|" * len(QUANTILES)]
+    for layer, norm in ((layer, norm) for layer in (18, 54, 90) for norm in PAIR):
+        of = np.median([r.array(f"parameter_ratio_{layer}") for r in in_paper_setting(channels, norm)], axis=0)
+        rows.append(f"| {layer} | {SERIES[norm].label} | {' | '.join(map(readable, of))} |")
+    return "\n".join(rows)
 
 
 def _rest(M: Float[np.ndarray, "i o"]) -> Float[np.ndarray, " k"]:

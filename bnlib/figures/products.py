@@ -1,6 +1,6 @@
 """Products of random matrices: singular values against their limiting law (Theorem 1, Fig 8), their spread, and re-standardising.
 
-Records of studies `spectra` and `propagation` in, figures and a Markdown table out.
+Records of studies `spectra`, `relu` and `propagation` in, figures and a Markdown table out.
 """
 
 import copy
@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from bnlib import matrices, sources
 from bnlib.claims import law_distance
-from bnlib.figures.marks import curve, from_paper, label, theory
-from bnlib.figures.style import PAPER, SERIES, Axis, coarse, figure, place, power_label, readable
+from bnlib.figures.marks import curve, from_paper, label, labels_apart, theory
+from bnlib.figures.style import PAPER, SERIES, Axis, Series, coarse, figure, place, power_label, readable
 from bnlib.records import Record, select
 from bnlib.studies import FACTORS
 
@@ -24,6 +24,7 @@ QUANTITIES = {"condition number": "condition", "largest singular value": "larges
 HELD = {"stable rank": "stable_rank", "cosine of two samples": "cosine", "scale": "rms"}
 BINS = 50  # of the paper's Fig 8
 _PLAIN, _STANDARD = SERIES["none"], SERIES["batch"]
+_WITH_RELU = Series("with ReLUs", "#009E73", "solid", "square")
 _POWER = {"s": 1, "square": 2}
 _DENSITY = {
     "s": (Axis("s / law's largest", 0, 1.12, ticks=(0, 0.25, 0.5, 0.75, 1)), Axis("density", 0.01, 100, log=True)),
@@ -161,6 +162,28 @@ def growth(spectra: Group, N: int, quantity: str) -> go.Figure:
 def _at_ends(values: Float[np.ndarray, "seeds factors"]) -> str:
     first, last = np.median(values[:, [0, -1]], axis=0)
     return f"{readable(first)} for one factor, {readable(last)}"
+
+
+def with_relu(records: Sequence[Record], M: int) -> go.Figure:
+    """The singular values of products with a ReLU after each factor, and of the same without, from the largest to the middle one of those
+    that are left, in units of the largest.
+    """
+    held = select(records, M=M)
+    N = next(r.config.product.N for r in held if r.config.product)
+    title, ends = [], []
+    fig = figure(
+        "", (Axis("share of the directions left", 0, 0.6, ticks=(0, 0.1, 0.2, 0.3, 0.4, 0.5)), Axis("s / largest s", 1e-10, 3, log=True))
+    )
+    for key, left, series in (("log_without", N, _PLAIN), ("log_with", N // 2, _WITH_RELU)):
+        logs = np.stack([r.array(key) for r in held])
+        curve(fig, np.arange(1, logs.shape[1] + 1) / left, np.exp(logs - logs[:, :1]), series, geometric=True)
+        title.append(f"{readable(np.exp(np.median(logs[:, 0] - logs[:, -1])))} {series.label.removesuffix(' ReLUs')}")
+        ends.append(
+            (0.5, float(np.exp(np.mean(logs[:, -1] - logs[:, 0]))), series.label.replace("without", "without ReLUs"), series.colour)
+        )
+    fig.layout.title.text = f"M = {M}: the first direction is stretched {', '.join(reversed(title))} ReLUs times as much as the middle one"
+    labels_apart(fig, ends)
+    return fig
 
 
 def restandardised(records: Sequence[Record], N: int, quantity: str) -> go.Figure:
