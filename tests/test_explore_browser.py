@@ -2,17 +2,14 @@
 
 import itertools
 import json
-import threading
 from collections.abc import Callable
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from browser import Watched, wait_drawn, write_page
+from browser import Watched, served, wait_drawn, write_page
 from playwright.sync_api import Page
 
 from bnlib.explore import Explorer, explore
@@ -432,16 +429,9 @@ def test_the_picture_agrees_with_plotly(open_page: Open, tmp_path: Path) -> None
 
 
 def test_a_page_from_a_server_works_as_well(open_page: Open, tmp_path: Path) -> None:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
     write_page(tmp_path, CURVES.html)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        home = f"http://127.0.0.1:{server.server_port}/"
+    with served(tmp_path) as home:
         watched = open_page(f"{home}page.html#curves:depth=8&rate=0.03", allow=home)
         assert stops_of(watched.page, CURVES) == "0,1"
         watched.page.goto("about:blank")
-        server.shutdown()
     watched.check()

@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from browser import Watched, wait_drawn, write_page
+from browser import Watched, served, wait_drawn, write_page
 from chapters import PAGES, ROOT
 from PIL import Image
 from playwright.sync_api import Locator, Page
@@ -457,6 +457,20 @@ def test_the_change_log_tells_of_this_version(built: Path) -> None:
     assert f"<h2>{version('bnlib')}" in (built / "book" / "changes.html").read_text()
 
 
-def test_the_book_is_searched_without_a_network(built: Path, open_page: Open) -> None:
-    page = open_page(f"{(built / 'search.html').as_uri()}?q=divergence").page
-    page.locator("#search-results li a", has_text="Divergence").first.wait_for()
+@pytest.mark.parametrize("server", [False, True], ids=["disk", "server"])
+def test_the_book_is_searched_without_a_network(server: bool, built: Path, open_page: Open) -> None:
+    with served(built) as home:
+        watched = open_page(f"{home if server else f'{built.as_uri()}/'}{PAGES[0]}.html", allow=home)
+        page = watched.page
+        page.locator(".search-button__button:visible").first.click()
+        page.keyboard.type("Xavier")
+        page.keyboard.press("Enter")
+        hits = page.locator("#search-results li")
+        page.get_by_text("Search finished, found").wait_for()
+        assert hits.count() > 3
+        if server:  # a page from the disk may not read another, for an excerpt
+            hits.locator("p", has_text="Xavier").first.wait_for()
+        hits.locator("a", has_text="Gradients").first.click()
+        page.wait_for_url("**/book/gradients.html*")
+        page.goto("about:blank")
+    watched.check()

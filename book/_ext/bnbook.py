@@ -38,6 +38,9 @@ CHECKS = '<div id="bn-checks"></div>'  # where a page asks for them
 # The theme and its toggle buttons note on the console what they do on every page.
 QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebutton)\\]/.test(args[0]) || log(...args);}"
 
+# A page from the disk may not read another: what is found then has no excerpt, rather than an error for each.
+UNREAD = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY &&= location.protocol !== 'file:';"
+
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("bnbook_inputs", [], "")
@@ -183,6 +186,8 @@ def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     context["theme_extra_footer"] = app.config.bnbook_foot + rerun_line(app, pagename, context)
     context["metatags"] = context.get("metatags", "") + PLAIN
     app.add_js_file(None, body=QUIET, priority=0)
+    if pagename == "search":
+        app.add_js_file(None, body=UNREAD)
     if body := context.get("body"):
         # bibtex's list has children of another role than a list's
         notebook = Path(app.srcdir) / f"{pagename}.ipynb"
