@@ -175,8 +175,9 @@ def test_the_address_carries_the_state_of_both_figures(open_page: Open, url: str
     second.check()
 
 
-def test_an_address_that_asks_for_what_is_not_there_shows_the_start_and_says_so(open_page: Open, url: str) -> None:
-    watched = open_page(f"{url}#curves:depth=57")
+@pytest.mark.parametrize("width", [360, 1280])
+def test_an_address_that_asks_for_what_is_not_there_shows_the_start_and_says_so(open_page: Open, url: str, width: int) -> None:
+    watched = open_page(f"{url}#curves:depth=57", viewport={"width": width, "height": 740})
     page = watched.page
     for asked in ("", "curves:width=8", "curves:depth=", "curves:depth=8&rate=%F0%9F", "curves:;panels:norm=<b>"):
         if asked:
