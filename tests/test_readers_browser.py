@@ -293,15 +293,19 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def shown(open_page: Open, built: Path, name: str, theme: str, width: int, **context: Any) -> Watched:
-    """A page with all its figures drawn, and the words of its formulas set."""
+    """A page with all its figures drawn, and the words of its formulas set; that of a search with what is found."""
     phone = {"has_touch": True, "is_mobile": True} if width < 600 else {}
-    watched = open_page((built / f"{name}.html").as_uri(), color_scheme=theme, viewport={"width": width, "height": 740}, **phone, **context)
+    url = (built / f"{name}.html").as_uri() + "?q=Xavier" * (name == "search")
+    watched = open_page(url, color_scheme=theme, viewport={"width": width, "height": 740}, **phone, **context)
+    if name == "search":
+        watched.page.get_by_text("Search finished, found").wait_for()
     for block in watched.page.locator(".bnx").all():
         block.scroll_into_view_if_needed()
         wait_drawn(watched.page, str(block.get_attribute("id")))
     return watched
 
 
+@pytest.mark.parametrize("name", [*PAGES, "search"])
 def test_axe_finds_no_serious_fault_and_nothing_scrolls_sideways(name: str, built: Path, open_page: Open) -> None:
     for theme, width in LOOKS:
         watched = shown(open_page, built, name, theme, width)
