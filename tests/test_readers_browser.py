@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import html
 import io
 import itertools
 import re
@@ -479,6 +480,40 @@ def test_each_page_says_its_version_and_how_to_cite(name: str, built: Path, open
     assert "@software{bnlib," in entries
     assert "@inproceedings{bjorck2018," in entries
     assert page.locator(".bn-version").inner_text().split(",")[0].removeprefix("bnlib ") in entries
+
+
+def test_a_citation_tells_what_it_cites(name: str, built: Path) -> None:
+    listed = re.findall(r'<div class="citation" id="([^"]+)".*?<p>(.*?)</p>', (built / "book" / "references.html").read_text(), re.DOTALL)
+    entries = {place: words(re.sub("<[^>]+>", "", entry)) for place, entry in listed}
+    text = (built / f"{name}.html").read_text()
+    cited = re.findall(r'<a class="reference internal" href="references\.html#([^"]+)" title="([^"]+)"', text)
+    assert len(cited) == len(re.findall(r'"references\.html#', text)), "some have no title"
+    notebook = ROOT / f"{name}.ipynb"
+    assert bool(cited) == ("{cite" in notebook.read_text() if notebook.exists() else False)
+    assert [(place, words(title)) for place, title in cited] == [(place, entries[place]) for place, _ in cited]
+
+
+def words(text: str) -> str:
+    """Letters and digits of a text, whatever style and typesetting put between them."""
+    return "".join(re.findall(r"\w", html.unescape(text)))
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_citation_tells_the_keyboard_too(width: int, built: Path, open_page: Open) -> None:
+    watched = open_page((built / "book" / "since-2018.html").as_uri(), viewport={"width": width, "height": 740})
+    page = watched.page
+    links = page.locator(".bd-article a[title][href*='references.html#']")
+    shown = "link => getComputedStyle(link, '::after').content"
+    assert links.nth(1).evaluate(shown) == "none"
+    links.first.focus()
+    while links.nth(1).evaluate("link => link !== document.activeElement"):
+        page.keyboard.press("Tab")
+    assert str(links.nth(1).get_attribute("title")) in links.nth(1).evaluate(shown).replace("\\", "")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    box = links.nth(1).bounding_box()
+    assert box["y"] + box["height"] < 740 - 190, "what it tells covers it"
+    page.screenshot(path=ROOT / ".artefacts" / f"citation-{width}.png")
+    watched.check()
 
 
 def test_the_change_log_tells_of_this_version(built: Path) -> None:
