@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +26,7 @@ from bnlib.figures.style import SERIES
 sys.path.append(str(ROOT / "book" / "_ext"))
 import bnbook
 import numbering
+import portable
 
 
 class TinyBook:
@@ -123,6 +125,27 @@ def test_launch_buttons_come_with_the_repositorys_address(book: TinyBook):
     book.page()
     assert [link for link in links if link not in page.read_text()] == []
     assert 'href="https://github.com/owner/name/issues' in page.read_text()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_chapter_has_launch_buttons_or_says_why_not(name: str, built: Path):
+    text, chapter = (built / f"{name}.html").read_text(), (ROOT / f"{name}.ipynb").exists()
+    address = bool(portable.repository(ROOT))
+    assert ("Launch buttons need the repository's address, and none is configured." in text) == (chapter and not address)
+    assert bool(re.search("mybinder|colab", text)) == (chapter and address)
+
+
+def test_the_line_on_launch_buttons_goes_with_the_repositorys_address():
+    def line(notebook: str, **config: Any) -> str:
+        context = {"sourcename": notebook, "pathto": lambda place, _: place}
+        return bnbook.rerun_line(SimpleNamespace(config=SimpleNamespace(**config)), "book/setting", context)
+
+    without = line("setting.ipynb", bnbook_wheel="b.whl", bnbook_repository={})
+    configured = line("setting.ipynb", bnbook_wheel="b.whl", bnbook_repository={"url": "https://github.com/owner/name"})
+    assert without == f"{configured} Launch buttons need the repository's address, and none is configured."
+    assert 'href="_sources/book/setting.ipynb"' in configured
+    assert 'href="_static/b.whl"' in configured
+    assert line("changes.md", bnbook_wheel="b.whl", bnbook_repository={}) == ""
 
 
 def test_the_key_follows_every_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
