@@ -77,7 +77,8 @@ class Judged:
     def to_dict(self) -> dict[str, Any]:
         """The claim as `bnlib claims --json` prints it."""
         paths = [f"{record.config.study}/{record.config.run_id}" for record in self.records]
-        return {"id": self.entry.id, "where": self.entry.where, "verdict": self.verdict.word, "records": paths}
+        claim, word = self.verdict.claim, self.verdict.word
+        return {"id": self.entry.id, "where": self.entry.where, "claim": claim, "verdict": word, "records": paths}
 
 
 def find(name: str, root: Path) -> Path | None:

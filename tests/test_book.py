@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +26,7 @@ from bnlib.figures.style import SERIES
 sys.path.append(str(ROOT / "book" / "_ext"))
 import bnbook
 import numbering
+import portable
 
 
 class TinyBook:
@@ -124,6 +127,27 @@ def test_launch_buttons_come_with_the_repositorys_address(book: TinyBook):
     assert 'href="https://github.com/owner/name/issues' in page.read_text()
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_chapter_has_launch_buttons_or_says_why_not(name: str, built: Path):
+    text, chapter = (built / f"{name}.html").read_text(), (ROOT / f"{name}.ipynb").exists()
+    address = bool(portable.repository(ROOT))
+    assert ("Launch buttons need the repository's address, and none is configured." in text) == (chapter and not address)
+    assert bool(re.search("mybinder|colab", text)) == (chapter and address)
+
+
+def test_the_line_on_launch_buttons_goes_with_the_repositorys_address():
+    def line(notebook: str, **config: Any) -> str:
+        context = {"sourcename": notebook, "pathto": lambda place, _: place}
+        return bnbook.rerun_line(SimpleNamespace(config=SimpleNamespace(**config)), "book/setting", context)
+
+    without = line("setting.ipynb", bnbook_wheel="b.whl", bnbook_repository={})
+    configured = line("setting.ipynb", bnbook_wheel="b.whl", bnbook_repository={"url": "https://github.com/owner/name"})
+    assert without == f"{configured} Launch buttons need the repository's address, and none is configured."
+    assert 'href="_sources/book/setting.ipynb"' in configured
+    assert 'href="_static/b.whl"' in configured
+    assert line("changes.md", bnbook_wheel="b.whl", bnbook_repository={}) == ""
+
+
 def test_the_key_follows_every_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def key() -> str:
         return bnbook.fingerprint(tmp_path, ["toy", "results", "requirements.txt"])
@@ -173,6 +197,7 @@ def test_a_page_works_from_its_folder_alone(name: str, built: Path, open_page: C
         assert link.inner_text() == page.locator(f"#{referred} .bnx-number").inner_text()
     if figures and name != PAGES[0]:
         assert page.locator(".admonition-title", has_text="Takeaway").count() == 1
+    assert page.locator(".page-toc .toc-h2 > a:visible").count() == page.locator("article h2").count()
     for figure in figures.values():
         page.locator(f"#{figure.name}").scroll_into_view_if_needed()
         start = [c.start for c in figure.controls]
@@ -187,6 +212,19 @@ def test_a_page_works_from_its_folder_alone(name: str, built: Path, open_page: C
     assert not lacking(page), "these have no text alternative or label"
     assert not lost(page), "these links lead nowhere"
     watched.check()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_leads_on_and_back_and_lists_its_sections(name: str, built: Path):
+    text, number = (built / f"{name}.html").read_text(), PAGES.index(name)
+    beside = [("left-prev", PAGES[number - 1])] * (number > 0) + [("right-next", page) for page in PAGES[number + 1 : number + 2]]
+    assert re.findall(r'<a class="(left-prev|right-next)"\s+href="([^"]+)"', text) == [
+        (way, f"{Path(page).name}.html") for way, page in beside
+    ]
+    contents = text.partition('id="pst-page-toc-nav"')[2]
+    sections = re.findall(r'<section id="([^"]+)">\s*(?:<span[^>]*></span>\s*)*<h2', text)
+    assert re.findall(r'<li class="toc-h2 [^>]*><a class="reference internal nav-link" href="#([^"]+)"', contents) == sections
+    assert sections or name == "book/references"
 
 
 BLUE, VERMILION = SERIES["batch"].colour, SERIES["none"].colour
@@ -265,13 +303,21 @@ def lacking(page: Page) -> list[str]:
 
 
 def lost(page: Page) -> list[str]:
-    """Links within the book whose file or whose place in the page does not exist."""
+    """Links within the book whose file, or whose place in the page, does not exist."""
     links = page.locator("a[href]").evaluate_all("links => links.map(link => link.href)")
-    files = {link: Path(unquote(urlsplit(link).path)) for link in links if link.startswith("file:")}
     anchors = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     here = Path(unquote(urlsplit(page.url).path))
-    return [
-        link
-        for link, path in files.items()
-        if not path.exists() or (path == here and (place := urlsplit(link).fragment) and ":" not in place and unquote(place) not in anchors)
-    ]
+
+    def leads(link: str) -> bool:
+        path, place = Path(unquote(urlsplit(link).path)), unquote(urlsplit(link).fragment)
+        if not place or ":" in place:
+            return path.exists()
+        return place in (anchors if path == here else places(path))
+
+    return [link for link in links if link.startswith("file:") and not leads(link)]
+
+
+@cache
+def places(page: Path) -> set[str]:
+    """The places of a page that a link may name; none where there is no page."""
+    return set(re.findall(r' id="([^"]+)"', page.read_text())) if page.exists() else set()

@@ -2,17 +2,14 @@
 
 import itertools
 import json
-import threading
 from collections.abc import Callable
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from browser import Watched, wait_drawn, write_page
+from browser import Watched, served, wait_drawn, write_page
 from playwright.sync_api import Page
 
 from bnlib.explore import Explorer, explore
@@ -178,8 +175,9 @@ def test_the_address_carries_the_state_of_both_figures(open_page: Open, url: str
     second.check()
 
 
-def test_an_address_that_asks_for_what_is_not_there_shows_the_start_and_says_so(open_page: Open, url: str) -> None:
-    watched = open_page(f"{url}#curves:depth=57")
+@pytest.mark.parametrize("width", [360, 1280])
+def test_an_address_that_asks_for_what_is_not_there_shows_the_start_and_says_so(open_page: Open, url: str, width: int) -> None:
+    watched = open_page(f"{url}#curves:depth=57", viewport={"width": width, "height": 740})
     page = watched.page
     for asked in ("", "curves:width=8", "curves:depth=", "curves:depth=8&rate=%F0%9F", "curves:;panels:norm=<b>"):
         if asked:
@@ -432,16 +430,9 @@ def test_the_picture_agrees_with_plotly(open_page: Open, tmp_path: Path) -> None
 
 
 def test_a_page_from_a_server_works_as_well(open_page: Open, tmp_path: Path) -> None:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
     write_page(tmp_path, CURVES.html)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        home = f"http://127.0.0.1:{server.server_port}/"
+    with served(tmp_path) as home:
         watched = open_page(f"{home}page.html#curves:depth=8&rate=0.03", allow=home)
         assert stops_of(watched.page, CURVES) == "0,1"
         watched.page.goto("about:blank")
-        server.shutdown()
     watched.check()

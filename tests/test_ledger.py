@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +18,16 @@ from chapters import PAGES, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sphinx.errors import ExtensionError
 from typer.testing import CliRunner
 
 from bnlib import __main__ as cli
 from bnlib import claims, ledger, records, report
 from bnlib.config import ConfigError, ProductConfig, RunConfig
 from bnlib.figures import verdicts
+
+sys.path.append(str(ROOT / "book" / "_ext"))
+import judging
 
 RESULTS = ROOT / "results"
 LEDGERS = ("book/index", "book/verdicts")  # pages that show all of it
@@ -210,7 +215,7 @@ def test_the_command_lists_every_claim(judged: list[ledger.Judged]):
     status, out = run("--results", str(RESULTS), "--json")
     listed = json.loads(out)
     assert status == 0
-    assert [set(one) for one in listed] == [{"id", "where", "verdict", "records"}] * len(judged)
+    assert [set(one) for one in listed] == [{"id", "where", "claim", "verdict", "records"}] * len(judged)
     assert [one["verdict"] for one in listed] == [one.verdict.word for one in judged]
 
 
@@ -257,6 +262,47 @@ def test_the_claims_can_be_filtered(width: int, built: Path, open_page: Callable
     assert shown.evaluate_all("claims => claims.map(claim => claim.id)") == ["law-holds"]
     assert page.evaluate("document.documentElement.scrollWidth") == width
     watched.check()
+
+
+def test_each_verdict_of_a_chapter_leads_to_its_claim(built: Path):
+    rows = dict(re.findall(r'<li id="([^"]+)" data-verdict="([^"]+)"', (built / "book" / "verdicts.html").read_text()))
+    reached = []
+    for page in PAGES:
+        text = (built / f"{page}.html").read_text()
+        links = re.findall(r'<strong><a class="bn-verdict" href="verdicts\.html#([^"]+)">Verdict: ([^<]+)\.</a></strong>', text)
+        assert len(links) == text.count("Verdict: ")
+        assert [(name, rows[name]) for name, _ in links] == links
+        reached += [(name, page) for name, _ in links]
+    assert sorted(reached) == sorted((entry.id, f"book/{entry.chapter}") for entry in ENTRIES if entry.test)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_claim_that_a_verdict_leads_to_is_in_view_and_marked(width: int, built: Path, open_page: Callable[..., Watched]):
+    watched = open_page((built / "book" / "variants.html").as_uri(), viewport={"width": width, "height": 740})
+    page = watched.page
+    link = page.locator(".bn-verdict").last
+    word = link.inner_text()
+    link.click()
+    row = page.locator("li:target")
+    row.wait_for()
+    assert f"Verdict: {row.get_attribute('data-verdict')}." == word
+    assert page.locator(".bd-header-article").bounding_box()["height"] <= row.bounding_box()["y"] < 370
+    assert page.locator(".bn-ledger > ol > li").evaluate_all("rows => rows.filter((row) => row.clientLeft).map((row) => row.id)") == [
+        row.get_attribute("id")
+    ]
+    watched.check()
+
+
+def test_a_verdict_that_is_not_the_ledgers_fails_the_build():
+    ledger = {"A paper's claim.": ("a", "partly"), "A paper's claim. And more.": ("b", "partly")}
+    body = "<p><strong>Verdict: {}.</strong> A paper’s claim. Because\n<em>x</em> &lt; 1.</p>"
+    linked = judging.linked(body.format("partly"), "page", ledger, "verdicts.html")
+    assert linked.startswith('<p><strong><a class="bn-verdict" href="verdicts.html#a">Verdict: partly.</a></strong> A paper’s')
+    assert "verdicts.html#b" in judging.linked(body.format("partly").replace("claim.", "claim. And more."), "page", ledger, "verdicts.html")
+    assert judging.linked(body, "page", {}, "") == body, "a book without a ledger"
+    for wrong in (body.format("reproduced"), body.format("partly").replace("A paper", "Another paper")):
+        with pytest.raises(ExtensionError, match="page shows a verdict that is not the ledger's: "):
+            judging.linked(wrong, "page", ledger, "verdicts.html")
 
 
 def test_the_checks_are_made_at_the_build(built: Path, open_page: Callable[..., Watched], judged: list[ledger.Judged]):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from chapters import ROOT
 
 sys.path.append(str(ROOT / "book" / "_ext"))
@@ -138,6 +139,28 @@ def test_a_first_cell_comes_and_goes(tmp_path: Path):
 def test_bnlib_replaces_nothing_that_a_hosted_notebook_has():
     assert all(re.fullmatch(r"[\w-]+>=[\d.]+", need) for need in PROJECT["dependencies"])
     assert re.fullmatch(r">=3\.\d+", PROJECT["requires-python"])
+
+
+def test_one_version_is_cited_packaged_and_told_of():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## (\S+?),? ", (ROOT / "book" / "changes.md").read_text(), flags=re.MULTILINE)
+    assert citation["version"] == PROJECT["version"] == newest[1]
+    assert citation["license"] == PROJECT["license"]
+
+
+def test_the_citation_is_of_schema_1_2_0():
+    """What the schema requires, and the keys that it knows, of those used here (citation-file-format, schema-guide.md)."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    known = {"cff-version", "message", "title", "type", "version", "license", "authors", "references", "repository-code", "date-released"}
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) <= known
+    assert (citation["cff-version"], citation["type"]) == ("1.2.0", "software")
+    for paper in (citation, *citation["references"]):
+        assert {"authors", "title", "type"} <= set(paper)
+        assert all(set(one) in ({"name"}, {"family-names", "given-names"}) for one in paper["authors"])
+    for paper in citation["references"]:
+        assert paper["type"] == "conference-paper"
+        assert all(type(paper[key]) is int for key in ("volume", "start", "end", "year"))
+        assert all(set(one) == {"type", "value"} and one["type"] in ("doi", "url", "swh", "other") for one in paper["identifiers"])
 
 
 def requirements(path: Path) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import citing
 import formulas
+import judging
 import numbering
 import portable
 import yaml
@@ -37,10 +38,14 @@ CHECKS = '<div id="bn-checks"></div>'  # where a page asks for them
 # The theme and its toggle buttons note on the console what they do on every page.
 QUIET = "{const log = console.log; console.log = (...args) => /^\\[(PST|togglebutton)\\]/.test(args[0]) || log(...args);}"
 
+# A page from the disk may not read another: what is found then has no excerpt, rather than an error for each.
+UNREAD = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY &&= location.protocol !== 'file:';"
+
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("bnbook_inputs", [], "")
-    app.add_config_value("bnbook_repository", {}, "html")
+    for value in ("bnbook_repository", "bnbook_ledger"):
+        app.add_config_value(value, {}, "html")
     for value in ("bnbook_foot", "bnbook_assets", "bnbook_wheel", "bnbook_checks"):  # all pages are written again when one changes
         app.add_config_value(value, "", "html")
     app.add_role("fig", numbering.reference)
@@ -84,7 +89,9 @@ def prepare(app: Sphinx, config: Config) -> None:
         config.html_static_path += [str(path), str(mathjax())]
     config.bnbook_foot = foot(root)
     if (root / "book" / "claims.yml").exists():
-        config.bnbook_checks = checks(root)
+        judged, same = ask("claims")
+        config.bnbook_ledger = {claim["claim"]: (claim["id"], claim["verdict"]) for claim in judged}
+        config.bnbook_checks = checks(root, judged, same)
     config.bnbook_assets = fingerprint(root, config.html_static_path)
 
 
@@ -141,16 +148,17 @@ def foot(root: Path) -> str:
     return f'<span class="bn-version">{built}</span>{cite}'
 
 
-def checks(root: Path) -> str:
-    """What `bnlib verify` and `bnlib claims` say at this build, and what builds it: the panel of the page on how the numbers were made."""
+def ask(command: str) -> tuple[Any, bool]:
+    """What `bnlib verify` or `bnlib claims` prints at this build, and whether it finds all as it was."""
+    done = subprocess.run([sys.executable, "-m", "bnlib", command, "--json"], capture_output=True, text=True, check=False)
+    if not done.stdout:
+        raise ExtensionError(f"bnlib {command} failed:\n{done.stderr}")
+    return json.loads(done.stdout), done.returncode == 0
 
-    def ask(command: str) -> tuple[Any, bool]:
-        done = subprocess.run([sys.executable, "-m", "bnlib", command, "--json"], capture_output=True, text=True, check=False)
-        if not done.stdout:
-            raise ExtensionError(f"bnlib {command} failed:\n{done.stderr}")
-        return json.loads(done.stdout), done.returncode == 0
 
-    (verified, sound), (judged, same) = ask("verify"), ask("claims")
+def checks(root: Path, judged: list[dict[str, Any]], same: bool) -> str:
+    """The panel of the page on how the numbers were made: what the records and the verdicts are at this build, and what builds it."""
+    verified, sound = ask("verify")
     words = Counter(claim["verdict"] for claim in judged)
     days = sorted(set(re.findall(r'"start": "([\d-]{10})T', "".join(path.read_text() for path in (root / "results").rglob("*.json")))))
     commit = committed(root)
@@ -178,11 +186,14 @@ def dress_page(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     context["theme_extra_footer"] = app.config.bnbook_foot + rerun_line(app, pagename, context)
     context["metatags"] = context.get("metatags", "") + PLAIN
     app.add_js_file(None, body=QUIET, priority=0)
+    if pagename == "search":
+        app.add_js_file(None, body=UNREAD)
     if body := context.get("body"):
         # bibtex's list has children of another role than a list's
         notebook = Path(app.srcdir) / f"{pagename}.ipynb"
         source = notebook.read_text(encoding="utf-8") if notebook.exists() else ""
         body = numbering.numbered(body.replace(CHECKS, app.config.bnbook_checks), pagename, source)
+        body = judging.linked(body, pagename, app.config.bnbook_ledger, context["pathto"]("book/verdicts"))
         context["body"] = formulas.with_mathml(body).replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     if 'class="bn-ledger"' in (body or ""):
         app.add_js_file("verdicts.js", loading_method="defer")
