@@ -115,3 +115,17 @@ def test_it_reads_there_and_says_what_to_do_where_it_would_write(checkout: Path,
 def test_a_chapter_runs_there(python: Python):
     done = python(RUN_ALL, "setting.ipynb")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_make_lab_finds_its_way_below_such_a_name(tmp_path: Path):
+    """Up to the command that it gives, which test_lab.py follows from there."""
+    folder = tmp_path / "Bücher und Läufe"
+    lab = folder / ".venv" / "bin" / "jupyter-lab"
+    lab.parent.mkdir(parents=True)
+    lab.write_text('#!/bin/sh\necho "$PWD" "$@"\n')
+    lab.chmod(0o755)
+    for name in ("Makefile", "requirements.txt", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv" / ".ready").touch()
+    done = subprocess.run(["make", "--silent", "lab"], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{folder} book/index.ipynb\n", "")
