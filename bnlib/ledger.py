@@ -17,7 +17,7 @@ import yaml
 from bnlib import claims, studies
 from bnlib.claims import Verdict
 from bnlib.config import ConfigError
-from bnlib.records import Record
+from bnlib.records import Record, RecordError
 
 Known = Literal["read", "digitised", "remembered", "inferred", "later"]
 KNOWN: dict[str, str] = {
@@ -155,11 +155,14 @@ def changed(judged: list[Judged], root: Path) -> list[str]:
 
 
 def write(judged: list[Judged], root: Path) -> Path:
-    """Write down the verdicts as they are now. Raises ConfigError where there is no book to write them into."""
+    """Write down the verdicts as they are now. Raises ConfigError where there is no book for them, RecordError where it is read-only."""
     path = root.parent / "book" / "verdicts.json"
     if not path.with_name("claims.yml").is_file():
         raise ConfigError(f"no book beside {root} to write verdicts.json into: name the results of a checkout with --results")
-    path.write_text(json.dumps({one.entry.id: one.verdict.word for one in judged}, indent=1) + "\n", encoding="utf-8")
+    try:
+        path.write_text(json.dumps({one.entry.id: one.verdict.word for one in judged}, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}") from None
     return path
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
+from IPython import get_ipython
 
 from bnlib import data, records, train
 from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -25,6 +26,8 @@ from bnlib.studies import DEPTHS, LADDER
 TRAIN, TEST = 2000, 500  # images, the first of the data set
 EPOCHS, BATCH = 5, 64
 REFRESH = 0.3  # seconds between two looks at a run
+
+_at_work: set[threading.Event] = set()  # set to stop the runs of this kernel
 
 
 class TrainYourOwn:
@@ -67,6 +70,8 @@ class Bench:
         self.clear.on_click(self._clear)
         self.dataset: data.Dataset | None = None
         self.why = ""  # the images are not CIFAR-10
+        if kernel := getattr(get_ipython(), "kernel", None):
+            kernel.saved_sigint_handler = _interrupt  # which is in force after this cell; else a kernel at rest ignores Interrupt
 
     def run(self) -> RunConfig:
         """The run that the controls ask for, on the images at hand."""
@@ -85,6 +90,7 @@ class Bench:
             return
         self.stopping.clear()
         self.train.disabled, self.stop.disabled = True, False
+        _at_work.add(self.stopping)
         self.running = threading.Thread(target=self._train, daemon=True)
         self.running.start()
 
@@ -102,6 +108,7 @@ class Bench:
         except Exception as error:
             self._say(f'<span style="color: {RED}">{type(error).__name__}: {html.escape(" ".join(str(error).split()))}</span>')
         finally:
+            _at_work.discard(self.stopping)
             self.train.disabled, self.stop.disabled = False, True
 
     def _images(self) -> None:
@@ -183,6 +190,11 @@ class Bench:
 
     def _say(self, text: str) -> None:
         self.message.value = text
+
+
+def _interrupt(*_: Any) -> None:
+    for stopping in list(_at_work):
+        stopping.set()
 
 
 def _controls(start: dict[str, Any]) -> dict[str, ipywidgets.ValueWidget]:
