@@ -186,3 +186,16 @@ def test_depth_takes_the_large_rates_from_the_plain_network_only():
 def test_settings_that_make_no_run_are_refused(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+def test_the_gradient_by_direction_is_what_the_later_factors_leave_of_the_error():
+    """|v_i^T G| = s_i |u_i^T (P - I)|, with the factors drawn as `descend` draws them."""
+    M, N, seed = 4, 6, 2
+    A = np.random.default_rng(seed).standard_normal((M, N, N)) / N**0.5
+    after = A[3] @ A[2] @ A[1]
+    u, s, _ = np.linalg.svd(after)
+    found, gradient = linear.gradient_by_direction(M, N, seed)
+    assert found == pytest.approx(s)
+    assert gradient == pytest.approx(s * np.linalg.norm(u.T @ (after @ A[0] - np.eye(N)), axis=1))
+    with pytest.raises(ConfigError, match="M is 1; it must be at least 2"):
+        linear.gradient_by_direction(1, N, seed)

@@ -25,6 +25,7 @@ HELD = {"stable rank": "stable_rank", "cosine of two samples": "cosine", "scale"
 BINS = 50  # of the paper's Fig 8
 _PLAIN, _STANDARD = SERIES["none"], SERIES["batch"]
 _WITH_RELU = Series("with ReLUs", "#009E73", "solid", "square")
+_WITHOUT_RELU = Series("without", _PLAIN.colour, _PLAIN.dash, _PLAIN.symbol)
 _POWER = {"s": 1, "square": 2}
 _DENSITY = {
     "s": (Axis("s / law's largest", 0, 1.12, ticks=(0, 0.25, 0.5, 0.75, 1)), Axis("density", 0.01, 100, log=True)),
@@ -170,18 +171,18 @@ def with_relu(records: Sequence[Record], M: int) -> go.Figure:
     """
     held = select(records, M=M)
     N = next(r.config.product.N for r in held if r.config.product)
-    title, ends = [], []
+    x, y = Axis("share of the directions left", 0, 0.66, ticks=(0, 0.1, 0.2, 0.3, 0.4, 0.5)), Axis("s / largest s", 1e-11, 3, log=True)
+    kinds = (("log_with", N // 2, _WITH_RELU), ("log_without", N, _WITHOUT_RELU))
+    logs = {key: np.stack([r.array(key) for r in held]) for key, _, _ in kinds}
+    times = [readable(np.exp(np.median(values[:, 0] - values[:, -1]))) for values in logs.values()]
     fig = figure(
-        "", (Axis("share of the directions left", 0, 0.6, ticks=(0, 0.1, 0.2, 0.3, 0.4, 0.5)), Axis("s / largest s", 1e-10, 3, log=True))
+        f"M = {M}: the first direction is stretched {times[0]} times as much as the middle one with ReLUs, {times[1]} without", (x, y)
     )
-    for key, left, series in (("log_without", N, _PLAIN), ("log_with", N // 2, _WITH_RELU)):
-        logs = np.stack([r.array(key) for r in held])
-        curve(fig, np.arange(1, logs.shape[1] + 1) / left, np.exp(logs - logs[:, :1]), series, geometric=True)
-        title.append(f"{readable(np.exp(np.median(logs[:, 0] - logs[:, -1])))} {series.label.removesuffix(' ReLUs')}")
-        ends.append(
-            (0.5, float(np.exp(np.mean(logs[:, -1] - logs[:, 0]))), series.label.replace("without", "without ReLUs"), series.colour)
-        )
-    fig.layout.title.text = f"M = {M}: the first direction is stretched {', '.join(reversed(title))} ReLUs times as much as the middle one"
+    ends = []
+    for key, left, series in kinds:
+        values = np.exp(logs[key] - logs[key][:, :1])
+        curve(fig, np.arange(1, values.shape[1] + 1) / left, values, series, geometric=True)
+        ends.append((0.5, float(np.exp(np.log(values[:, -1]).mean())), series.label, series.colour))
     labels_apart(fig, ends)
     return fig
 
