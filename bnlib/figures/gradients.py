@@ -234,14 +234,14 @@ def means(channels: Sequence[Record], layer: int) -> go.Figure:
     held = {norm: in_paper_setting(channels, norm) for norm in PAIR}
     order = {norm: np.median([mean_and_gradient(r, layer) for r in rows]) for norm, rows in held.items()}
     share = {norm: np.median([r.measured[f"constant_share_{layer}"] for r in rows]) for norm, rows in held.items()}
-    said = (f"{order[norm]:.2f}".replace("-", "−") + f" {where}" for norm, where in (("none", "without BN"), ("batch", "with it")))
-    energy = f"{share['none']:.0%} of the gradient's energy, {share['batch']:.0%}"
-    title = f"Layer {layer}: rank correlation {', '.join(said)}; the means make {energy}"
+    ranks = " and ".join(f"{order[norm]:.2f}".replace("-", "−") for norm in ("none", "batch"))
+    energy = f"{share['none']:.0%} of the gradient's energy without BN, {share['batch']:.0%} with it"
+    title = f"Layer {layer}: the channels' means make {energy}; rank correlations {ranks}"
     x, y = Axis("channel's mean / average", 0.01, 10, log=True), Axis("gradient of the weights that read it / average", 0.01, 10, log=True)
     fig = figure(title, (x, y), height=440)
     ends = np.array([0.01, 10.0])
     theory(fig, ends, ends, "in proportion")
-    label(fig, 0.02, 0.02, "in proportion", shift=-14)
+    label(fig, 4, 5, "in proportion", anchor="right", shift=6)
     for norm, rows in held.items():
         series = SERIES[norm]
         points = np.array([[_over_average(r, key, layer) for key in ("mean", "gradient")] for r in rows])
