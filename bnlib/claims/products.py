@@ -1,16 +1,25 @@
 """Random products and the deep linear network (studies `spectra`, `relu`, `propagation`, `laboratory`, `directions`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from bnlib.claims.evidence import held, together
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.linear import CONVERGED
 from bnlib.matrices import FussCatalan, lyapunov_exponents
 from bnlib.records import Record, select
 from bnlib.sources import paper
+
+
+def of_products(
+    records: Sequence[Record], measure: Callable[[Record], float], *settings: Mapping[str, Any]
+) -> Float[np.ndarray, "settings seeds"]:
+    """`measure` of the records with each of these settings, a row a setting; of the seeds that all of them have."""
+    return np.array([[measure(record) for record in rows] for rows in together(*(held(records, **where) for where in settings))])
 
 
 def of_product(records: Sequence[Record], measure: Callable[[Record], float], **where: int | bool) -> Float[np.ndarray, " seeds"]:
@@ -31,11 +40,14 @@ def law_holds(spectra: Sequence[Record]) -> Verdict:
 
     0.01 is half of what a bin of Fig 8 holds on average: a smaller gap could not be seen there.
     """
-    gaps = [of_product(spectra, law_distance, M=M, N=1000) for M in (1, 3, 5)]
+    claim = "The squared singular values of a product of M large random matrices follow the law of Theorem 1."
+    gaps = of_products(spectra, law_distance, *({"M": M, "N": 1000} for M in (1, 3, 5)))
+    if gaps.shape[1] < SEEDS:
+        return pending(claim, gaps.shape[1])
     return Verdict(
-        "The squared singular values of a product of M large random matrices follow the law of Theorem 1.",
+        claim,
         decide(*(gap < 0.01 for gap in gaps)),
-        f"in each of {sum(map(len, gaps))} products of 1, 3 or 5 factors of size 1000, the share of values below any point is at most "
+        f"in each of {gaps.size} products of 1, 3 or 5 factors of size 1000, the share of values below any point is at most "
         f"{np.max(gaps):.4f} away from the law's",
     )
 
@@ -53,10 +65,13 @@ def density_blows_up(spectra: Sequence[Record]) -> Verdict:
     A tenth tells each of these M from the next, whose power is a third, a fifth, a seventh smaller. The tenth smallest value is far
     enough from the end to be free of finite N. The records were there when this was fixed.
     """
-    powers = [of_product(spectra, exponent_at_origin, M=M, N=1000) for M in (1, 3, 5)]
+    claim = "The density of the squares blows up at the origin like x^(−M/(M+1)), the more so the more factors there are."
+    powers = of_products(spectra, exponent_at_origin, *({"M": M, "N": 1000} for M in (1, 3, 5)))
+    if powers.shape[1] < SEEDS:
+        return pending(claim, powers.shape[1])
     shown = " / ".join(f"{1 - np.median(power):.3f}" for power in powers)
     return Verdict(
-        "The density of the squares blows up at the origin like x^(−M/(M+1)), the more so the more factors there are.",
+        claim,
         decide(*(np.abs(power * (M + 1) - 1) < 0.1 for M, power in zip((1, 3, 5), powers, strict=True))),
         f"with 1 / 3 / 5 factors it falls with the power {shown} of x (medians of ten products); M/(M+1) is 0.500 / 0.750 / 0.833",
     )
@@ -117,11 +132,14 @@ def products_spread(spectra: Sequence[Record]) -> Verdict:
     by pi / sqrt(8) a factor at random.
     """
     factors = sorted({r.config.product.M for r in select(spectra, N=200) if r.config.product})
-    logs = np.array([of_product(spectra, log_condition, M=M, N=200) for M in factors])
+    claim = "The more factors, the wider the singular values spread: the condition number grows exponentially."
+    logs = of_products(spectra, log_condition, *({"M": M, "N": 200} for M in factors))
+    if logs.shape[-1] < SEEDS:
+        return pending(claim, logs.shape[-1])
     slopes, exponents = np.polyfit(factors, logs, 1)[0], lyapunov_exponents(200)
     rate = float(exponents[0] - exponents[-1])
     return Verdict(
-        "The more factors, the wider the singular values spread: the condition number grows exponentially.",
+        claim,
         decide(slopes > np.log(10), np.abs(slopes / rate - 1) < 0.2),
         f"at N = 200 each factor multiplies it by {spread(np.exp(slopes), '.0f')} up to M = {factors[-1]}; the Lyapunov exponents give "
         f"{np.exp(rate):.0f}",
@@ -161,17 +179,20 @@ def restandardising_conditions(propagation: Sequence[Record]) -> Verdict:
 
     Twice and half, because a cure is more than a shift by some per cent.
     """
+    claim = "Re-standardising between the factors counters the ill-conditioning."
 
-    def last(name: str, restandardise: bool) -> Float[np.ndarray, " seeds"]:
-        return of_product(propagation, lambda r: r.array(name)[-1], M=64, N=100, restandardise=restandardise)
+    def last(name: str) -> Float[np.ndarray, "2 seeds"]:
+        return of_products(propagation, lambda r: r.array(name)[-1], *({"M": 64, "N": 100, "restandardise": on} for on in (False, True)))
 
-    scale, (low, high) = np.log(last("rms", True)), (last("stable_rank", on) for on in (False, True))
-    plain, held = (last("log_condition", on) for on in (False, True))
+    (low, high), (plain, standard) = last("stable_rank"), last("log_condition")
+    if len(plain) < SEEDS:
+        return pending(claim, len(plain))
+    digits = [spread(logs / np.log(10), ".0f") for logs in (standard, plain)]
     return Verdict(
-        "Re-standardising between the factors counters the ill-conditioning.",
-        decide((np.abs(scale) < np.log(2)) & (high > 2 * low), held < plain / 2),
+        claim,
+        decide((np.abs(np.log(last("rms")[1])) < np.log(2)) & (high > 2 * low), standard < plain / 2),
         f"after 64 factors of size 100 the stable rank is {spread(high, '.1f')} with it and {spread(low, '.1f')} without; but the decimal "
-        f"logarithm of the condition number is {spread(held / np.log(10), '.0f')} with it and {spread(plain / np.log(10), '.0f')} without",
+        f"logarithm of the condition number is {digits[0]} with it and {digits[1]} without",
     )
 
 
@@ -191,10 +212,13 @@ def factors_cost_rate(laboratory: Sequence[Record]) -> Verdict:
 
     Tenfold is four rungs of the ladder of rates, of which one is its resolution.
     """
-    rate = [of_product(laboratory, usable_rate, M=M, restandardise=False) for M in (1, 32)]
-    loss = [of_product(laboratory, best_loss, M=M, restandardise=False) for M in (2, 32)]
+    claim = "A product of more factors tolerates only smaller learning rates, and learns more slowly."
+    settings = [{"M": M, "restandardise": False} for M in (1, 2, 32)]
+    rate, loss = of_products(laboratory, usable_rate, *settings)[[0, 2]], of_products(laboratory, best_loss, *settings)[1:]
+    if rate.shape[1] < SEEDS:
+        return pending(claim, rate.shape[1])
     return Verdict(
-        "A product of more factors tolerates only smaller learning rates, and learns more slowly.",
+        claim,
         decide(10 * rate[1] < 1.01 * rate[0], (loss[0] <= CONVERGED) & (loss[1] > CONVERGED)),  # the rates are rounded, to 1 in 500
         f"the largest usable rate is {spread(rate[0])} at M = 1 and {spread(rate[1], '.2g')} at M = 32; at best {np.max(loss[0]):.0%} of "
         f"the loss is left with 2 factors, {spread(loss[1], '.0%')} with 32",
@@ -206,10 +230,13 @@ def restandardising_gives_rate_back(laboratory: Sequence[Record]) -> Verdict:
 
     Three times is two rungs of the ladder of rates, of which one is its resolution.
     """
-    measures = (usable_rate, best_loss)
-    rate, loss = ([of_product(laboratory, measure, M=32, restandardise=on) for on in (False, True)] for measure in measures)
+    claim = "Re-standardising gives back the large learning rates, and with them the convergence."
+    settings = [{"M": 32, "restandardise": on} for on in (False, True)]
+    rate, loss = (of_products(laboratory, measure, *settings) for measure in (usable_rate, best_loss))
+    if rate.shape[1] < SEEDS:
+        return pending(claim, rate.shape[1])
     return Verdict(
-        "Re-standardising gives back the large learning rates, and with them the convergence.",
+        claim,
         decide(rate[1] > 3 * rate[0], loss[1] <= CONVERGED),
         f"at M = 32 the largest usable rate is {spread(rate[1] / rate[0], '.2g')} times the plain one; but at best "
         f"{spread(loss[1], '.0%')} of the loss is left, plain {spread(loss[0], '.0%')}",

@@ -247,14 +247,14 @@ def means(channels: Sequence[Record], layer: int) -> go.Figure:
         points = np.array([[_over_average(r, key, layer) for key in ("mean", "gradient")] for r in rows])
         marker = {"symbol": series.symbol, "size": 7, "color": series.colour, "opacity": 0.55}
         fig.add_scatter(x=coarse(points[:, 0].ravel()), y=coarse(points[:, 1].ravel()), mode="markers", marker=marker, name=series.label)
-    for norm, (x_at, y_at) in {"none": (0.05, 0.25), "batch": (1.6, 0.35)}.items():
-        label(fig, x_at, y_at, SERIES[norm].label, SERIES[norm].colour)
+    for norm, at in zip(PAIR, ((0.05, 0.25), (1.6, 0.35)), strict=True):
+        label(fig, *at, SERIES[norm].label, SERIES[norm].colour)
     return fig
 
 
 def _over_average(record: Record, key: str, layer: int) -> Float[np.ndarray, " i"]:
     values = np.abs(record.array(f"channel_{key}_{layer}"))
-    return np.clip(values / values.mean(), 0.01, 10)
+    return np.array(np.clip(values / values.mean(), 0.01, 10))
 
 
 def parameters(channels: Sequence[Record]) -> str:
