@@ -15,6 +15,7 @@
   };
 
   const axisKey = (id) => `${id[0]}axis${id.slice(1)}`;
+  const partner = (layout, key) => axisKey(layout[key].anchor ?? (key[0] === "x" ? "y" : "x")); // the other axis of its panel
   const panelOf = (trace) => `${trace.xaxis ?? "x"} ${trace.yaxis ?? "y"}`;
 
   // The layout of a sheet: notes of its own, and the axes that it shows. An axis is shown on one sheet only; others have it unseen, as the
@@ -24,7 +25,7 @@
     const lies = [...refs.map((ref) => ref.replace(" domain", "")), ...data.flatMap((trace) => panelOf(trace).split(" "))];
     const scales = lies.filter((id) => layout[axisKey(id)]).map(axisKey);
     const own = axes.length || scales.length ? [...axes, ...scales] : ["xaxis"];
-    const pairs = own.map((key) => [key, axisKey(layout[key].anchor ?? (key[0] === "x" ? "y" : "x"))]);
+    const pairs = own.map((key) => [key, partner(layout, key)]);
     const unseen = (key) => scales.includes(key) ? layout[key] : { domain: layout[key].domain, anchor: layout[key].anchor, range: [0, 1] };
     const found = pairs.flat().map((key) => [key, axes.includes(key) ? layout[key] : { ...unseen(key), visible: false }]);
     const rest = Object.entries(layout).filter(([key]) => !AXIS.test(key) && !NOTES.includes(key));
@@ -34,8 +35,8 @@
   // Plotly draws no axes of a panel without traces beside a panel that has some.
   const blanks = (data, layout) => {
     const panels = new Set(data.map(panelOf)), axes = Object.keys(layout).filter((key) => AXIS.test(key));
-    const pairs = axes.map((key) => [key.replace("axis", ""), layout[key].anchor ?? (key[0] === "x" ? "y" : "x")].sort());
-    const missing = [...new Set(pairs.map((pair) => pair.join(" ")))].filter((panel) => !panels.has(panel)).map((panel) => panel.split(" "));
+    const pairs = axes.map((key) => [key, partner(layout, key)].map((one) => one.replace("axis", "")).sort().join(" "));
+    const missing = [...new Set(pairs)].filter((panel) => !panels.has(panel)).map((panel) => panel.split(" "));
     return missing.map(([xaxis, yaxis]) => ({ type: "scatter", x: [], y: [], hoverinfo: "skip", xaxis, yaxis }));
   };
 
