@@ -22,9 +22,10 @@
   // scale of what lies on them, or as the other one of a pair, without which plotly draws none.
   const layoutOf = ({ data, notes, axes }, layout) => {
     const refs = NOTES.flatMap((list) => notes[list]).flatMap(({ xref, yref }) => [xref, yref]);
-    const lies = [...refs.map((ref) => ref.replace(" domain", "")), ...data.flatMap((trace) => panelOf(trace).split(" "))];
-    const scales = lies.filter((id) => layout[axisKey(id)]).map(axisKey);
-    const own = axes.length || scales.length ? [...axes, ...scales] : ["xaxis"];
+    const keys = (ids) => ids.map(axisKey).filter((key) => layout[key]);
+    const scales = keys([...refs, ...data.flatMap((trace) => panelOf(trace).split(" "))]);
+    const places = keys(refs.map((ref) => ref.replace(" domain", ""))); // with those that a note spans, at whatever range
+    const own = axes.length || places.length || scales.length ? [...axes, ...scales, ...places] : ["xaxis"];
     const pairs = own.map((key) => [key, partner(layout, key)]);
     const unseen = (key) => scales.includes(key) ? layout[key] : { domain: layout[key].domain, anchor: layout[key].anchor, range: [0, 1] };
     const found = pairs.flat().map((key) => [key, axes.includes(key) ? layout[key] : { ...unseen(key), visible: false }]);
@@ -92,7 +93,7 @@
         if (before && same(before.data, content.data) && same(before.layout, content.layout)) continue;
         const sheet = before?.sheet ?? this.plot.appendChild(Object.assign(document.createElement("div"), { className: "bnx-sheet" }));
         this.drawn.set(name, { sheet, data: content.data, layout: copy(content.layout) }); // for plotly writes into what it is given
-        Plotly.react(sheet, content.data, content.layout, OPTIONS);
+        Plotly.react(sheet, content.data, content.layout, before ? undefined : OPTIONS); // which it keeps
         const found = new Set(content.data.filter((trace) => data.includes(trace)).map((trace) => panelOf(trace).replace(" ", "")));
         for (const panel of sheet.querySelectorAll(".nsewdrag")) { // the pointer finds a panel where its traces are
           panel.style.pointerEvents = found.has(panel.dataset.subplot) ? "all" : "none";

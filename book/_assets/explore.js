@@ -59,7 +59,11 @@
       for (const link of block.querySelectorAll("[data-path]")) link.href = new URL(link.dataset.path, here);
       const near = (entries) => entries.some((entry) => entry.isIntersecting) && this.wake();
       new IntersectionObserver(near, { rootMargin: "400px" }).observe(block);
-      new ResizeObserver(() => this.ready && this.draw()).observe(this.find(".bnx-stage"));
+      const resized = ([{ target }]) => { // measured here, where it costs nothing
+        this.width = target.clientWidth;
+        if (this.ready) this.draw();
+      };
+      new ResizeObserver(resized).observe(this.find(".bnx-stage"));
     }
 
     get stops() { return this.controls.map((control) => control.stop); }
@@ -127,18 +131,25 @@
 
     paint() {
       this.stale = false;
-      const width = this.find(".bnx-stage").clientWidth;
+      const { width } = this;
       if (!width) return; // folded away
       const look = (this.look ??= readTheme(this.block));
       const { data, layout, title, alt, height } = stateAt(this.states, this.stops, look(1));
       const whole = width < NARROW ? stack(layout, height) : height;
       dress(data, layout, look, width, whole);
-      this.block.style.setProperty("--bnx-height", `${whole}px`);
-      this.find(".bnx-title").innerHTML = title;
-      Object.assign(this.plot, { role: "img", ariaLabel: alt });
+      this.frame(title, alt, `${whole}px`);
       this.sheets.draw(this.Plotly, data, layout);
       if (width < NARROW) this.pull(width);
       this.block.dataset.drawn = this.stops.join();
+    }
+
+    // What stands around the drawing, where it changes: the browser lays out anew what is written.
+    frame(title, alt, height) {
+      if (this.framed === [title, alt, height].join("\n")) return;
+      this.framed = [title, alt, height].join("\n");
+      this.block.style.setProperty("--bnx-height", height);
+      this.find(".bnx-title").innerHTML = title;
+      Object.assign(this.plot, { role: "img", ariaLabel: alt });
     }
 
     // Words that end beyond a narrow window are pulled back into it.
