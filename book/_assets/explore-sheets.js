@@ -1,5 +1,5 @@
 /* Draws one figure as sheets of plotly laid over each other, so that a move draws anew only what it changes: on the lowest the axes, above
-   it traces, then words and lines. What hangs on the same controls shares a sheet; the traces of one panel are never parted. */
+   it traces, then lines. What hangs on the same controls shares a sheet; the traces of one panel are never parted. Words lie over all. */
 (() => {
   "use strict";
   const { copy } = window.bnx;
@@ -17,6 +17,36 @@
   const axisKey = (id) => `${id[0]}axis${id.slice(1)}`;
   const partner = (layout, key) => axisKey(layout[key].anchor ?? (key[0] === "x" ? "y" : "x")); // the other axis of its panel
   const panelOf = (trace) => `${trace.xaxis ?? "x"} ${trace.yaxis ?? "y"}`;
+
+  // --- words: plain HTML, since plotly lays each note out twice at each move, and measures it
+
+  const SET = ["text", "x", "y", "xref", "yref", "xshift", "yshift", "xanchor", "yanchor", "font", "showarrow", "opacity"];
+  const ANCHOR = { left: 0, top: 0, center: 0.5, middle: 0.5, right: 1, bottom: 1 }; // which part of a word stands at its place
+
+  // Whether a note is words and no more: no arrow, no box, not turned. Any other is plotly's.
+  const isWord = (note) => note.showarrow === false && typeof note.x === "number" && typeof note.y === "number" &&
+    Object.keys(note).every((key) => SET.includes(key)) && Object.keys(note.font ?? {}).every((key) => ["color", "size"].includes(key));
+
+  // Where a word stands along x or y, from 0 to 1 of what the axes fill, and by which part of itself; null beyond its axis.
+  const placeOf = (note, letter, layout) => {
+    const [id, domain] = (note[`${letter}ref`] ?? letter).split(" "), axis = layout[axisKey(id)] ?? {};
+    const [from, to] = axis.range ?? [0, 1], [start, end] = axis.domain ?? [0, 1], free = domain || id === "paper";
+    const share = free ? note[letter] : (note[letter] - from) / (to - from);
+    if (!free && (share < 0 || share > 1)) return null;
+    const nearest = !free ? 0.5 : share < 1 / 3 ? 0 : share > 2 / 3 ? 1 : 0.5, part = ANCHOR[note[`${letter}anchor`]];
+    return [start + share * (end - start), part ?? (letter === "x" ? nearest : 1 - nearest)];
+  };
+
+  const wordHTML = (note, layout) => {
+    const x = placeOf(note, "x", layout), y = placeOf(note, "y", layout), { l, r, t, b } = layout.margin;
+    if (!x || !y) return "";
+    const left = l + x[0] * (layout.width - l - r) + (note.xshift ?? 0), top = t + (1 - y[0]) * (layout.height - t - b) - (note.yshift ?? 0);
+    const { color, size } = { ...layout.font, ...note.font };
+    return `<span class="bnx-word" style="left: ${Math.round(left)}px; top: ${Math.ceil(top)}px; translate: ${-100 * x[1]}% ${-100 * y[1]}%; color: ${color}; ` +
+      `font-size: ${size}px; opacity: ${note.opacity ?? 1}">${note.text}</span>`;
+  };
+
+  // --- sheets
 
   // The layout of a sheet: notes of its own, and the axes that it shows. An axis is shown on one sheet only; others have it unseen, as the
   // scale of what lies on them, or as the other one of a pair, without which plotly draws none.
@@ -72,7 +102,7 @@
       place(named ? [...new Set(its.flatMap(({ by }) => [...by]))].sort() : controls("layout", key), GROUND).axes.push(key);
     }
     for (const list of NOTES) {
-      (layout[list] ?? []).forEach((note, i) => place(controls("layout", list, i), TOP).notes[list].push({ xref: "x", yref: "y", ...note }));
+      (layout[list] ?? []).forEach((note, i) => isWord(note) || place(controls("layout", list, i), TOP).notes[list].push({ xref: "x", yref: "y", ...note }));
     }
 
     return new Map([...sheets].map(([name, sheet]) => {
@@ -83,7 +113,8 @@
 
   class Sheets {
     constructor(plot, { patches }) {
-      Object.assign(this, { plot, patches, drawn: new Map() });
+      const words = plot.appendChild(Object.assign(document.createElement("div"), { className: "bnx-words" }));
+      Object.assign(this, { plot, patches, words, written: "", drawn: new Map() });
     }
 
     draw(Plotly, data, layout) {
@@ -99,6 +130,8 @@
           panel.style.pointerEvents = found.has(panel.dataset.subplot) ? "all" : "none";
         }
       }
+      const written = (layout.annotations ?? []).filter(isWord).map((note) => wordHTML(note, layout)).join("");
+      if (this.written !== written) this.words.innerHTML = this.written = written;
       for (const [name, { sheet }] of this.drawn) sheet.hidden = !parts.has(name);
       Object.assign(this.plot, { data, layout });
     }

@@ -155,7 +155,7 @@
     // Words that end beyond a narrow window are pulled back into it.
     pull(width) {
       const edge = this.plot.getBoundingClientRect().left + width;
-      for (const note of this.plot.querySelectorAll(".annotation")) {
+      for (const note of this.plot.querySelectorAll(".annotation, .bnx-word")) {
         const beyond = note.getBoundingClientRect().right - edge;
         if (beyond > 0) note.style.transform = `translateX(${-beyond}px)`;
       }
