@@ -290,6 +290,47 @@ def test_a_move_draws_what_it_changes_and_no_more(open_page: Open, tmp_path: Pat
     watched.check()
 
 
+def test_a_state_seen_before_is_not_drawn_again(open_page: Open, tmp_path: Path) -> None:
+    moving = explore(quarters, name="quarters", alt="three panels", depth=[1, 2, 4], rate=[0.5, 1.0])
+    many = explore(lambda k: quarters(k, 1.0), name="many", alt="three panels", k=[*range(1, 14)])
+    watched = open_page(write_page(tmp_path, moving.html, many.html), viewport={"width": 1280, "height": 800})
+    page = watched.page
+    for name in ("quarters", "many"):
+        page.locator(f"#{name}").scroll_into_view_if_needed()
+        wait_drawn(page, name)
+    page.evaluate("() => { const react = Plotly.react; Plotly.react = (...all) => { redrawn++; return react(...all); }; }")
+
+    def drawings(name: str, stops: str) -> int:
+        """Sheets that plotly draws on the way over these stops of the figure's first control."""
+        page.evaluate("window.redrawn = 0")
+        for stop in stops:
+            page.locator(f"#{name} input[type=range]").first.fill(stop)
+            page.wait_for_function("([name, stop]) => document.getElementById(name).dataset.drawn[0] === stop", arg=[name, stop])
+        made: int = page.evaluate("redrawn")
+        return made
+
+    page.locator("#quarters").scroll_into_view_if_needed()
+    assert drawings("quarters", "12") == 2
+    assert drawings("quarters", "1020") == 0
+    assert page.locator("#quarters .scatterlayer .point").count() == 3
+    assert drawn(page, "quarters")["data"][0]["y"] == [0, 0.5, 1]
+    box = page.locator("#quarters .scatterlayer .point").last.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 1, box["y"] + 1)
+    page.mouse.move(box["x"] + 3, box["y"] + 3)
+    page.locator("#quarters .hovertext", has_text="grows").wait_for()
+    drawings("quarters", "1")
+    page.mouse.move(0, 0)
+    drawings("quarters", "0")
+    assert page.locator("#quarters .hovertext").count() == 0
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function("document.querySelector('#quarters .bnx-plot').layout.font.color === 'rgba(206,214,221,1)'")
+    assert drawings("quarters", "10") == 1
+    page.locator("#many").scroll_into_view_if_needed()
+    assert drawings("many", "1010") == 4
+    watched.check()
+
+
 def test_the_pointer_finds_the_numbers_of_every_panel(open_page: Open, tmp_path: Path) -> None:
     moving = explore(quarters, name="quarters", alt="three panels", depth=[1, 2, 4], rate=[0.5, 1.0])
     watched = open_page(write_page(tmp_path, f'<div style="width: 720px">{moving.html}</div>'), viewport={"width": 1280, "height": 800})

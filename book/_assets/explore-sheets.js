@@ -5,7 +5,10 @@
   const { copy } = window.bnx;
   const OPTIONS = { displayModeBar: false, showTips: false, doubleClick: false };
   const AXIS = /^[xy]axis\d*$/, NOTES = ["annotations", "shapes"];
+  const KEPT = 12; // a sheet of no more states than this keeps a drawing of each
   const GROUND = "ground", TOP = "top"; // the sheets of axes and of notes that hang on no control; any other is named by its controls
+
+  const element = (className) => Object.assign(document.createElement("div"), { className });
 
   const same = (one, two) => {
     if (one === two) return true;
@@ -112,28 +115,45 @@
   };
 
   class Sheets {
-    constructor(plot, { patches }) {
-      const words = plot.appendChild(Object.assign(document.createElement("div"), { className: "bnx-words" }));
-      Object.assign(this, { plot, patches, words, written: "", drawn: new Map() });
+    constructor(plot, { patches, shape }) {
+      Object.assign(this, { plot, patches, shape, words: plot.appendChild(element("bnx-words")), written: "", kept: new Map() });
+    }
+
+    // Once the width or the theme is another, no drawing is of use: that on show will be drawn over.
+    forget() {
+      for (const [name, [{ sheet }]] of this.kept) this.kept.set(name, [{ sheet }]);
     }
 
     draw(Plotly, data, layout) {
       const parts = part(data, layout, this.patches);
-      for (const [name, content] of parts) {
-        const before = this.drawn.get(name);
-        if (before && same(before.data, content.data) && same(before.layout, content.layout)) continue;
-        const sheet = before?.sheet ?? this.plot.appendChild(Object.assign(document.createElement("div"), { className: "bnx-sheet" }));
-        this.drawn.set(name, { sheet, data: content.data, layout: copy(content.layout) }); // for plotly writes into what it is given
-        Plotly.react(sheet, content.data, content.layout, before ? undefined : OPTIONS); // which it keeps
-        const found = new Set(content.data.filter((trace) => data.includes(trace)).map((trace) => panelOf(trace).replace(" ", "")));
-        for (const panel of sheet.querySelectorAll(".nsewdrag")) { // the pointer finds a panel where its traces are
-          panel.style.pointerEvents = found.has(panel.dataset.subplot) ? "all" : "none";
-        }
-      }
+      for (const [name, content] of parts) this.show(Plotly, name, content, data);
+      for (const [name, [{ sheet }]] of this.kept) sheet.hidden = !parts.has(name);
       const written = (layout.annotations ?? []).filter(isWord).map((note) => wordHTML(note, layout)).join("");
       if (this.written !== written) this.words.innerHTML = this.written = written;
-      for (const [name, { sheet }] of this.drawn) sheet.hidden = !parts.has(name);
       Object.assign(this.plot, { data, layout });
+    }
+
+    // A sheet with this content: the one on show, one kept, or one drawn now, over that on show where none more may be kept.
+    show(Plotly, name, content, data) {
+      const kept = this.kept.get(name) ?? this.kept.set(name, []).get(name), [shown] = kept; // that on show first
+      const known = kept.find((drawing) => same(drawing.data, content.data) && same(drawing.layout, content.layout));
+      const states = name.split(",").reduce((product, control) => product * (this.shape[control] ?? 1), 1);
+      const room = !shown || (shown.data && states <= KEPT && kept.length < KEPT);
+      const found = known ?? (room ? { sheet: element("bnx-sheet") } : shown);
+      if (!shown) this.plot.append(found.sheet);
+      else if (found !== shown) {
+        Plotly.Fx.unhover(shown.sheet);
+        shown.sheet.replaceWith(found.sheet);
+      }
+      this.kept.set(name, [found, ...kept.filter((drawing) => drawing !== found)]);
+      if (known) return;
+      const options = found.data ? undefined : OPTIONS; // which it keeps
+      Object.assign(found, { data: content.data, layout: copy(content.layout) }); // for plotly writes into what it is given
+      Plotly.react(found.sheet, content.data, content.layout, options);
+      const own = new Set(content.data.filter((trace) => data.includes(trace)).map((trace) => panelOf(trace).replace(" ", "")));
+      for (const panel of found.sheet.querySelectorAll(".nsewdrag")) { // the pointer finds a panel where its traces are
+        panel.style.pointerEvents = own.has(panel.dataset.subplot) ? "all" : "none";
+      }
     }
   }
 

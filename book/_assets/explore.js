@@ -59,11 +59,7 @@
       for (const link of block.querySelectorAll("[data-path]")) link.href = new URL(link.dataset.path, here);
       const near = (entries) => entries.some((entry) => entry.isIntersecting) && this.wake();
       new IntersectionObserver(near, { rootMargin: "400px" }).observe(block);
-      const resized = ([{ target }]) => { // measured here, where it costs nothing
-        this.width = target.clientWidth;
-        if (this.ready) this.draw();
-      };
-      new ResizeObserver(resized).observe(this.find(".bnx-stage"));
+      new ResizeObserver(([{ target }]) => target.clientWidth === this.width || this.fit()).observe(this.find(".bnx-stage"));
     }
 
     get stops() { return this.controls.map((control) => control.stop); }
@@ -109,6 +105,15 @@
           this.draw();
         })
         .catch((error) => this.notify(`This figure stays still: ${error.message}.`));
+    }
+
+    // Drawn anew where the width or the theme may be another; the width is asked for here, where no move waits for it.
+    fit() {
+      this.look = null;
+      this.width = this.find(".bnx-stage").clientWidth;
+      if (!this.ready) return;
+      this.sheets.forget();
+      this.draw();
     }
 
     load() {
@@ -221,6 +226,6 @@
   Object.assign(window.bnx, { figures, writeAddress });
   followAddress();
   addEventListener("hashchange", followAddress);
-  new MutationObserver(() => figures.forEach((figure) => { figure.look = null; if (figure.ready) figure.draw(); }))
+  new MutationObserver(() => figures.forEach((figure) => figure.fit()))
     .observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
 })();
