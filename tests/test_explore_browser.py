@@ -284,7 +284,48 @@ def test_a_move_draws_what_it_changes_and_no_more(open_page: Open, tmp_path: Pat
     assert page.locator("#quarters .x2tick").all_text_contents() == ["a", "b"]
     assert page.locator("#quarters .x3tick").count() > 2
     assert page.locator("#quarters .shapelayer path").count() == 2
-    assert page.locator("#quarters .annotation").count() == 1
+    assert page.locator("#quarters .bnx-word").count() == 1
+    watched.check()
+
+
+def test_a_state_seen_before_is_not_drawn_again(open_page: Open, tmp_path: Path) -> None:
+    moving = explore(quarters, name="quarters", alt="three panels", depth=[1, 2, 4], rate=[0.5, 1.0])
+    many = explore(lambda k: quarters(k, 1.0), name="many", alt="three panels", k=[*range(1, 14)])
+    watched = open_page(write_page(tmp_path, moving.html, many.html), viewport={"width": 1280, "height": 800})
+    page = watched.page
+    for name in ("quarters", "many"):
+        page.locator(f"#{name}").scroll_into_view_if_needed()
+        wait_drawn(page, name)
+    page.evaluate("() => { const react = Plotly.react; Plotly.react = (...all) => { redrawn++; return react(...all); }; }")
+
+    def drawings(name: str, stops: str) -> int:
+        """Sheets that plotly draws on the way over these stops of the figure's first control."""
+        page.evaluate("window.redrawn = 0")
+        for stop in stops:
+            page.locator(f"#{name} input[type=range]").first.fill(stop)
+            page.wait_for_function("([name, stop]) => document.getElementById(name).dataset.drawn[0] === stop", arg=[name, stop])
+        made: int = page.evaluate("redrawn")
+        return made
+
+    page.locator("#quarters").scroll_into_view_if_needed()
+    assert drawings("quarters", "12") == 2
+    assert drawings("quarters", "1020") == 0
+    assert page.locator("#quarters .scatterlayer .point").count() == 3
+    assert drawn(page, "quarters")["data"][0]["y"] == [0, 0.5, 1]
+    box = page.locator("#quarters .scatterlayer .point").last.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 1, box["y"] + 1)
+    page.mouse.move(box["x"] + 3, box["y"] + 3)
+    page.locator("#quarters .hovertext", has_text="grows").wait_for()
+    drawings("quarters", "1")
+    page.mouse.move(0, 0)
+    drawings("quarters", "0")
+    assert page.locator("#quarters .hovertext").count() == 0
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function("document.querySelector('#quarters .bnx-plot').layout.font.color === 'rgba(206,214,221,1)'")
+    assert drawings("quarters", "10") == 1
+    page.locator("#many").scroll_into_view_if_needed()
+    assert drawings("many", "1010") == 4
     watched.check()
 
 
@@ -298,6 +339,45 @@ def test_the_pointer_finds_the_numbers_of_every_panel(open_page: Open, tmp_path:
         page.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 3)
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.locator("#quarters .hovertext", has_text=told).wait_for()
+    watched.check()
+
+
+def test_words_stand_where_plotly_would_put_them(open_page: Open, tmp_path: Path) -> None:
+    """In a panel, along it and on the page, at every anchor; a note that is more than words is still plotly's."""
+    notes: list[dict[str, Any]] = [
+        {"text": "left", "x": 2, "y": 1, "xanchor": "left", "xshift": 6, "yshift": 4, "font": {"color": "#0072B2", "size": 11}},
+        {"text": "right", "x": 8, "y": 0.5, "xanchor": "right", "yanchor": "top"},
+        {"text": "10<sup>3</sup>, the<br>limit λ<sub>max</sub>", "x": 5, "y": 2.2, "yanchor": "bottom"},
+        {"text": "above", "x": 0.5, "y": 1, "xref": "paper", "yref": "paper", "yanchor": "bottom"},
+        {"text": "corner", "x": 1, "y": 0, "xref": "paper", "yref": "paper"},
+        {"text": "panel", "x": 0.9, "y": 0.9, "xref": "x domain", "yref": "y domain", "opacity": 0.5},
+        {"text": "beyond", "x": 11, "y": 1},
+    ]
+    figure = go.Figure(layout={"height": 400, "template": "none", "showlegend": False, "font": {"size": 13}})
+    figure.add_scatter(x=[0, 10], y=[1, 100])
+    figure.update_layout(xaxis={"range": [0, 10], "domain": [0, 0.6]}, yaxis={"range": [-1, 3], "type": "log"})
+    figure.update_layout(annotations=[note | {"showarrow": False} for note in notes] + [{"text": "arrow", "x": 4, "y": 0}])
+    shown = explore(lambda k: figure, name="notes", alt="notes", k=[0])
+    watched = open_page(write_page(tmp_path, f'<div style="width: 720px">{shown.html}</div>'))
+    page = watched.page
+    wait_drawn(page, "notes")
+    script = """(selector) => Object.fromEntries([...document.querySelectorAll(selector)].map((words) => {
+      const range = document.createRange(), corner = words.closest(".bnx-plot, .theirs").getBoundingClientRect();
+      range.selectNodeContents(words);
+      const { left, right, top, bottom } = (words.closest("svg") ? words : range).getBoundingClientRect();
+      return [words.textContent.replaceAll("\u200b", ""), [(left + right) / 2 - corner.left, (top + bottom) / 2 - corner.top]];
+    }))"""
+    ours = page.evaluate(script, ".bnx-word")
+    assert list(page.evaluate(script, ".bnx-plot .annotation-text")) == ["arrow"]
+    page.evaluate("""() => { const plot = document.querySelector(".bnx-plot"), div = document.createElement("div");
+      div.className = "theirs";
+      document.body.append(div);
+      return Plotly.newPlot(div, plot.data, plot.layout); }""")
+    theirs = page.evaluate(script, ".theirs .annotation-text")
+    assert theirs.keys() - ours.keys() == {"arrow"}
+    assert len(ours) == len(notes) - 1
+    for words, place in ours.items():
+        np.testing.assert_allclose(place, theirs[words], atol=1.5, err_msg=words)
     watched.check()
 
 
@@ -333,7 +413,7 @@ def test_a_phone(open_page: Open, url: str) -> None:
     assert layout["yaxis2"]["domain"][1] < layout["yaxis"]["domain"][0]
     assert layout["annotations"][1]["x"] == pytest.approx(0.5)
     assert layout["annotations"][1]["y"] == pytest.approx(layout["yaxis2"]["domain"][1])
-    words = page.locator(".annotation", has_text="words that would end").bounding_box()
+    words = page.locator(".bnx-word", has_text="words that would end").bounding_box()
     assert words["width"] > 100
     assert words["x"] + words["width"] <= 345
     page.set_viewport_size({"width": 800, "height": 740})

@@ -59,7 +59,7 @@
       for (const link of block.querySelectorAll("[data-path]")) link.href = new URL(link.dataset.path, here);
       const near = (entries) => entries.some((entry) => entry.isIntersecting) && this.wake();
       new IntersectionObserver(near, { rootMargin: "400px" }).observe(block);
-      new ResizeObserver(() => this.ready && this.draw()).observe(this.find(".bnx-stage"));
+      new ResizeObserver(([{ target }]) => target.clientWidth === this.width || this.fit()).observe(this.find(".bnx-stage"));
     }
 
     get stops() { return this.controls.map((control) => control.stop); }
@@ -107,6 +107,15 @@
         .catch((error) => this.notify(`This figure stays still: ${error.message}.`));
     }
 
+    // Drawn anew where the width or the theme may be another; the width is asked for here, where no move waits for it.
+    fit() {
+      this.look = null;
+      this.width = this.find(".bnx-stage").clientWidth;
+      if (!this.ready) return;
+      this.sheets.forget();
+      this.draw();
+    }
+
     load() {
       return this.loading ??= unpack(this.find(".bnx-states").textContent).then((states) => { this.states = states; });
     }
@@ -127,24 +136,31 @@
 
     paint() {
       this.stale = false;
-      const width = this.find(".bnx-stage").clientWidth;
+      const { width } = this;
       if (!width) return; // folded away
       const look = (this.look ??= readTheme(this.block));
       const { data, layout, title, alt, height } = stateAt(this.states, this.stops, look(1));
       const whole = width < NARROW ? stack(layout, height) : height;
       dress(data, layout, look, width, whole);
-      this.block.style.setProperty("--bnx-height", `${whole}px`);
-      this.find(".bnx-title").innerHTML = title;
-      Object.assign(this.plot, { role: "img", ariaLabel: alt });
+      this.frame(title, alt, `${whole}px`);
       this.sheets.draw(this.Plotly, data, layout);
       if (width < NARROW) this.pull(width);
       this.block.dataset.drawn = this.stops.join();
     }
 
+    // What stands around the drawing, where it changes: the browser lays out anew what is written.
+    frame(title, alt, height) {
+      if (this.framed === [title, alt, height].join("\n")) return;
+      this.framed = [title, alt, height].join("\n");
+      this.block.style.setProperty("--bnx-height", height);
+      this.find(".bnx-title").innerHTML = title;
+      Object.assign(this.plot, { role: "img", ariaLabel: alt });
+    }
+
     // Words that end beyond a narrow window are pulled back into it.
     pull(width) {
       const edge = this.plot.getBoundingClientRect().left + width;
-      for (const note of this.plot.querySelectorAll(".annotation")) {
+      for (const note of this.plot.querySelectorAll(".annotation, .bnx-word")) {
         const beyond = note.getBoundingClientRect().right - edge;
         if (beyond > 0) note.style.transform = `translateX(${-beyond}px)`;
       }
@@ -210,6 +226,6 @@
   Object.assign(window.bnx, { figures, writeAddress });
   followAddress();
   addEventListener("hashchange", followAddress);
-  new MutationObserver(() => figures.forEach((figure) => { figure.look = null; if (figure.ready) figure.draw(); }))
+  new MutationObserver(() => figures.forEach((figure) => figure.fit()))
     .observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
 })();
