@@ -337,7 +337,7 @@ def beyond(page: Page) -> list[str]:
     """Words of figures that reach out of their drawing, and figures that scroll in a box of their own."""
     return page.evaluate("""[...document.querySelectorAll(".bnx")].flatMap((block) => {
       const plot = block.querySelector(".bnx-plot"), room = plot.getBoundingClientRect(), box = block.closest(".output") ?? block;
-      const words = [...plot.querySelectorAll("text")].filter((e) => e.textContent && e.checkVisibility()).filter((e) => {
+      const words = [...plot.querySelectorAll("text, .bnx-word")].filter((e) => e.textContent && e.checkVisibility()).filter((e) => {
         const { left, right, top, bottom } = e.getBoundingClientRect();
         return left < room.left - 1 || right > room.right + 1 || top < room.top - 1 || bottom > room.bottom + 1;
       });
@@ -367,11 +367,13 @@ COLOURS = """() => {
       for (let p = e.parentElement; p !== plot; p = p.parentElement) opacity *= Number(getComputedStyle(p).opacity);
       if (!e.checkVisibility() || colour === "none" || opacity < 0.6 || onHeat(e)) continue;
       if (property === "stroke" && style.strokeWidth === "0px") continue;
-      if (!e.getBBox || (!e.getBBox().width && !e.getBBox().height)) continue;
+      const { width, height } = e.getBBox?.() ?? e.getBoundingClientRect();
+      if (!width && !height) continue;
       found.push([block.id, selector, colour, ratio, over(colour, opacity, back), back, e.textContent.slice(0, 40),
-        Math.max(e.getBBox().width, e.getBBox().height)]);
+        Math.max(width, height)]);
     } };
     take("text", "fill", 4.5);
+    take(".bnx-word", "color", 4.5);
     take(".scatterlayer .js-line", "stroke", 3);
     take(".scatterlayer .point:not([style*='fill-opacity: 0'])", "fill", 3);
     take(".barlayer .point path", "fill", 3);
@@ -393,7 +395,7 @@ def test_lines_and_words_of_figures_stand_out(name: str, theme: str, built: Path
     assert not weak
     for block in page.locator(".bnx").all():
         pixels = picture(block.locator(".bnx-plot"))
-        own = [one[1:] for one in found if one[0] == block.get_attribute("id") and one[1] != "text"]
+        own = [one[1:] for one in found if one[0] == block.get_attribute("id") and one[1] not in ("text", ".bnx-word")]
         plain = [one for one in own if one[0] != ".scatterlayer .js-line" or one[-1] > 40]  # a shorter line may lie below its markers
         drawn = {(tuple(on), tuple(ground)) for _, _, _, on, ground, *_ in plain}
         missing = [on for on, _ in drawn if near(pixels, on) < 20]
