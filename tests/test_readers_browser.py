@@ -374,7 +374,8 @@ COLOURS = """() => {
       if (property === "stroke" && style.strokeWidth === "0px") continue;
       const { width, height } = e.getBBox?.() ?? e.getBoundingClientRect();
       if (!width && !height) continue;
-      found.push([block.id, selector, colour, ratio, over(colour, opacity, back), back, e.textContent.slice(0, 40), Math.max(width, height)]);
+      found.push([block.id, selector, colour, ratio, over(colour, opacity, back), back, e.textContent.slice(0, 40),
+        Math.max(width, height)]);
     } };
     take("text", "fill", 4.5);
     take(".bnx-word", "color", 4.5);
