@@ -14,7 +14,7 @@ def test_every_record_verifies():
     assert records.verify(RESULTS) == []
 
 
-WAIT = {"fig1", "fig1-165", "fig1-small", "fig1-plateau", "map", "precision", "variants"}  # all but fig1-small for a GPU
+WAIT = {"fig1", "fig1-165", "fig1-plateau", "map", "precision", "variants"}  # for a GPU
 
 
 @pytest.mark.parametrize("name", [name for name in studies.STUDIES if name not in WAIT])
