@@ -38,6 +38,7 @@ OF_THE_BOOK = (  # need Jupyter Book, JupyterLab, a browser, or the tools of who
     "test_lab",
     "test_ledger",
     "test_package",
+    "test_places",
     "test_readers_browser",
 )
 
@@ -70,6 +71,10 @@ def passes(name: str, command: Path) -> bool:
     """Whether the library's tests and all chapters pass there. Old packages may warn of their own ways."""
     tests = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if path.stem not in OF_THE_BOOK]
     options = ["-q", "-n", "2", "--dist", "loadfile", "-m", "not gpu", "-W", "ignore::DeprecationWarning"]
+    options += [
+        "-o",
+        "addopts=-ra --strict-markers",
+    ]  # types are checked at run time by `make test`; the oldest jaxtyping's plugin comes too late
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     print(f"--- {name}", flush=True)
     subprocess.run([command, "-c", "import sys, torch, numpy; print(sys.version, torch.__version__, numpy.__version__)"], check=True)
