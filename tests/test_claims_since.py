@@ -173,7 +173,7 @@ def outside(fig: go.Figure) -> list[str]:
             values = np.array(trace[letter], dtype=float)
             values = np.log10(values) if axis.type == "log" else values
             low, high = sorted(axis.range)
-            out += [f"{trace.name}: {letter} = {value}" for value in values[np.isfinite(values)] if not low <= value <= high]
+            out += [f"{trace.name}: {letter} = {value}" for value in values[np.isfinite(values)] if not low - 1e-9 <= value <= high + 1e-9]
     return out
 
 
