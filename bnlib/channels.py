@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from bnlib.nets import ResNet, layer_at
+from bnlib.nets import ResNet, apply, layer_at
 
 LAYERS = (18, 45, 54, 90)  # of Table 1 and Fig 7
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -29,7 +28,6 @@ def at_layers(net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tens
     constant_share_<layer>    1 - |g - g'|^2 / |g|^2 for the kernel's gradient g, and g' with each channel of I constant at its mean
     parameter_ratio_<layer>   [QUANTILES] quantiles over the kernel's parameters of (sum_{b,x,y} |d|) / |sum_{b,x,y} d|
     """
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}  # takes the updates of BN's running averages
     places = {layer: net.convolutions()[layer_at(net.config.depth, layer)] for layer in LAYERS}
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
@@ -38,7 +36,7 @@ def at_layers(net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tens
 
     handles = [conv.register_forward_hook(keep) for conv in {*places.values()}]
     try:
-        loss = F.cross_entropy(functional_call(net, buffers, (x,)), y)
+        loss = F.cross_entropy(apply(net, x), y)
     finally:
         for handle in handles:
             handle.remove()

@@ -24,6 +24,7 @@ from bnlib.device import Alarm, Graphs, arithmetic, check_precision, compiled, o
 DIVERGED = 1e3  # times max(1, initial loss); the paper's limit is 1e3 itself, which an unnormalised net may exceed at the start
 KEPT = 100  # updates whose mini-batch loss is kept one by one, from the first; of a run of `steps`, all
 PATIENCE = 10  # epochs without a lower training loss after which the "plateau" schedule divides the rate
+CHANCE = math.log(nets.CLASSES)  # the loss of a net that knows nothing
 WINDOW = 20  # mini-batches over which `outcome` averages
 
 
@@ -354,7 +355,7 @@ def outcome(status: str, step_loss: list[float], logit_spread: float) -> str:
     last = float(np.mean(step_loss[-WINDOW:]))
     if last < 2.2:
         return "trains"
-    return "dead" if abs(last - math.log(10)) < 0.05 and logit_spread < 0.01 else "slow"
+    return "dead" if abs(last - CHANCE) < 0.05 and logit_spread < 0.01 else "slow"
 
 
 def clipped(norm: Float[Tensor, ""], most: float) -> Float[Tensor, ""]:

@@ -38,7 +38,6 @@ OF_THE_BOOK = (  # need Jupyter Book, JupyterLab, a browser, or the tools of who
     "test_lab",
     "test_ledger",
     "test_package",
-    "test_places",
     "test_readers_browser",
 )
 

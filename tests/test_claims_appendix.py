@@ -142,3 +142,9 @@ def test_explosion_is_late(calm, power, word):
     measured = {"step": STEPS, "variance_8": eighth, "variance_44": deep, "variance_80": deep}
     found = [made("divergence", "none", seed, measured, lr=NORMAL["none"]) for seed in range(3)]
     assert claims.explosion_is_late(found).word == word
+
+
+def test_a_variance_that_is_beyond_numbers_by_then_is_not_late():
+    deep = np.outer(np.where(STEPS > 0.005, np.inf, 1.0), np.ones(16))
+    measured = {"step": STEPS, "variance_8": np.ones((len(STEPS), 16)), "variance_44": deep, "variance_80": deep}
+    assert claims.explosion_is_late([made("divergence", "none", seed, measured, lr=1e-4) for seed in range(3)]).word == "not reproduced"

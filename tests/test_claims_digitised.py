@@ -9,6 +9,7 @@ from test_figures_products import lawful, quantiles, spectrum
 from bnlib import claims, matrices, records, sources
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
 from bnlib.lines import MINI_BATCHES, SIZES
+from bnlib.studies import FACTORS
 
 
 def made(run: RunConfig, measured: dict, status: str = "completed") -> records.Record:
@@ -45,7 +46,7 @@ def test_the_law_blows_up_at_the_origin_as_its_power_says():
 
 @pytest.mark.parametrize(("power", "word"), [(0.5, "partly"), (1.0, "reproduced"), (0.25, "not reproduced")])
 def test_largest_grows_linearly(power: float, word: str):
-    runs = [spectrum(M, 1000, seed, np.array([power * np.log(M), 0.0])) for M in (1, 4, 16, 64) for seed in range(3)]
+    runs = [spectrum(M, 1000, seed, np.array([power * np.log(M), 0.0])) for M in FACTORS for seed in range(3)]
     assert claims.largest_grows_linearly(runs).word == word
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from test_figures_networks import lines, outside
 
 from bnlib import claims, mlp, records, trunk
 from bnlib.catapult import MULTIPLES
@@ -158,23 +159,6 @@ def test_what_the_verdicts_read_off():
 
 
 # The figures
-
-
-def lines(fig: go.Figure, name: str) -> list[go.Scatter]:
-    return [trace for trace in fig.data if trace.name == name]
-
-
-def outside(fig: go.Figure) -> list[str]:
-    """The drawn values that lie beyond their axes."""
-    out = []
-    for trace in fig.data:
-        for letter in "xy":
-            axis = fig.layout[(trace[f"{letter}axis"] or letter).replace(letter, f"{letter}axis")]
-            values = np.array(trace[letter], dtype=float)
-            values = np.log10(values) if axis.type == "log" else values
-            low, high = sorted(axis.range)
-            out += [f"{trace.name}: {letter} = {value}" for value in values[np.isfinite(values)] if not low - 1e-9 <= value <= high + 1e-9]
-    return out
 
 
 def ranges(fig: go.Figure) -> list:

@@ -1,6 +1,7 @@
 """The figures of the chapters on activations and gradients, on records with known content; the expectation for wide layers on real nets."""
 
 import datetime
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -67,11 +68,10 @@ def outside(fig: go.Figure) -> list[str]:
         for letter in "xy":
             axis = fig.layout[(trace[f"{letter}axis"] or letter).replace(letter, f"{letter}axis")]
             values = np.array(trace[letter] if trace[letter] is not None else [], dtype=float)
-            values = np.log10(values) if axis.type == "log" else values
             low, high = sorted(axis.range)
-            found += [
-                f"{trace.name}: {letter} = {value}" for value in values[np.isfinite(values)] if not low - 1e-9 <= value <= high + 1e-9
-            ]
+            if axis.type == "log":  # as `Axis` takes it: numpy's may differ in the last digit
+                values = np.array([math.log10(value) if value > 0 else -math.inf for value in values.ravel()])
+            found += [f"{trace.name}: {letter} = {value}" for value in values[np.isfinite(values)] if not low <= value <= high]
     return found
 
 

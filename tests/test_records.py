@@ -4,6 +4,7 @@ import datetime
 import json
 import re
 import threading
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bnlib import records, sources
+from bnlib import provenance, records, sources
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, ProductConfig, RunConfig
 from bnlib.records import RecordError
 
@@ -235,3 +236,9 @@ def test_the_papers_figures_are_at_hand():
     assert sources.paper("fig5")["layers"][-1] == 110
     with pytest.raises(RecordError, match="there are fig1, fig2"):
         sources.paper("fig9")
+
+
+def test_every_module_that_measures_is_in_the_hash_of_the_code():
+    layers = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    below = {name.removeprefix("bnlib.") for layer in layers[layers.index("bnlib.provenance") + 1 :] for name in layer.split(" | ")}
+    assert below - {*provenance._NUMBERS} == {"checkpoints", "meanfield"}, "one stores, the other predicts: neither measures"

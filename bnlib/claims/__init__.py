@@ -27,6 +27,7 @@ from bnlib.claims.divergence import (
     explosion_is_late,
     growth_factor,
     relative_loss,
+    shrinking,
     steps_explode,
     update_explodes,
     wall_stays,
@@ -49,6 +50,7 @@ from bnlib.claims.generalisation import (
     updates_to,
 )
 from bnlib.claims.initialisation import (
+    TABLE_1,
     activations_grow,
     beginning,
     channel_means_drive_gradients,
@@ -64,6 +66,13 @@ from bnlib.claims.initialisation import (
     one_class_takes_all,
     single_parameters_agree,
     slope,
+)
+from bnlib.claims.laboratory import (
+    best_loss,
+    conditioning_splits_gradients,
+    factors_cost_rate,
+    restandardising_gives_rate_back,
+    usable_rate,
 )
 from bnlib.claims.ladder import (
     BN_RATE,
@@ -97,11 +106,8 @@ from bnlib.claims.learning import (
     small_rates_overfit,
 )
 from bnlib.claims.products import (
-    best_loss,
-    conditioning_splits_gradients,
     density_blows_up,
     exponent_at_origin,
-    factors_cost_rate,
     fig8_is_the_papers,
     largest_grows_linearly,
     law_distance,
@@ -111,8 +117,6 @@ from bnlib.claims.products import (
     products_spread,
     relu_products_alike,
     restandardising_conditions,
-    restandardising_gives_rate_back,
-    usable_rate,
 )
 from bnlib.claims.rates import (
     depth_costs_rate,
@@ -159,6 +163,7 @@ __all__ = [
     "NAMES",
     "PAPER",
     "SHARE",
+    "TABLE_1",
     "Verdict",
     "a_bn_step_raises_the_loss",
     "about",
@@ -270,6 +275,7 @@ __all__ = [
     "rise_is_not_divergence",
     "rung",
     "scaling_gap",
+    "shrinking",
     "single_parameters_agree",
     "size_has_no_say",
     "skips_tame_gradients",

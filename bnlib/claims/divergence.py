@@ -61,7 +61,7 @@ def a_bn_step_raises_the_loss(steps: Sequence[Record]) -> Verdict:
     batch = held(steps, norm="batch", lr=NORMAL["batch"], depth=110)
     if len(batch) < SEEDS:
         return pending(claim, len(batch))
-    at = {k: np.array([relative_loss(r, k)[np.argmin(np.abs(r.array("step") - 0.1))] for r in batch]) for k in MINI_BATCHES}
+    at = {k: np.array([relative_loss(r, k)[_place(r, 0.1)] for r in batch]) for k in MINI_BATCHES}
     theirs = paper("fig3")["bn"]["relative_loss_at_0.1"]
     return Verdict(
         claim,
@@ -140,9 +140,20 @@ def _best_step(record: Record, mini_batch: int) -> float:
 
 def growth_factor(record: Record, layer: int, rate: float) -> float:
     """Mean channel variance of a layer after an update at this rate over that before it; infinite where it is not finite."""
-    steps, variance = record.array("step"), record.array(f"variance_{layer}").mean(1)
-    after = variance[np.argmin(np.abs(steps - rate))]
+    variance = record.array(f"variance_{layer}").mean(1)
+    after = variance[_place(record, rate)]
     return float(after / variance[0]) if math.isfinite(after) else math.inf
+
+
+def shrinking(record: Record, layer: int, rate: float) -> float:
+    """The share of a layer's channels whose variance shrinks over the last nine tenths of an update at this rate."""
+    variance = record.array(f"variance_{layer}")
+    return float(np.mean(variance[_place(record, rate)] < variance[_place(record, rate / 10)]))
+
+
+def _place(record: Record, step: float) -> int:
+    """Which of the measured steps this one is."""
+    return int(np.argmin(np.abs(record.array("step") - step)))
 
 
 def update_explodes(divergence: Sequence[Record]) -> Verdict:
@@ -178,9 +189,8 @@ def explosion_is_late(divergence: Sequence[Record]) -> Verdict:
     none = held(divergence, norm="none", depth=110)
     if len(none) < SEEDS:
         return pending(claim, len(none))
-    at = {share: int(np.argmin(np.abs(none[0].array("step") - 0.01 * share))) for share in (0.1, 0.6, 1.0)}
-    shrinks = np.array([np.mean((v := r.array("variance_8"))[at[1.0]] < v[at[0.1]]) for r in none])
-    early = {layer: np.array([_share(r.array(f"variance_{layer}").mean(1), at[0.6], at[1.0]) for r in none]) for layer in (44, 80)}
+    shrinks = np.array([shrinking(r, 8, 0.01) for r in none])
+    early = {layer: np.array([_by_then(r, layer) for r in none]) for layer in (44, 80)}
     return Verdict(
         claim,
         decide(shrinks > 0.5, *(share < 0.5 for share in early.values())),
@@ -189,9 +199,10 @@ def explosion_is_late(divergence: Sequence[Record]) -> Verdict:
     )
 
 
-def _share(variance: Float[np.ndarray, " t"], part: int, whole: int) -> float:
-    """What a variance is at one place over what it is at another; 0 where the latter is not finite."""
-    return float(variance[part] / variance[whole]) if math.isfinite(variance[whole]) else 0.0
+def _by_then(record: Record, layer: int) -> float:
+    """What the mean variance is at 60 % of the update at 0.01 over what it ends at; 1 where it is no longer finite by then."""
+    part, whole = (growth_factor(record, layer, rate) for rate in (0.006, 0.01))
+    return part / whole if math.isfinite(part) else 1.0
 
 
 def _of(values: Float[np.ndarray, "..."]) -> str:

@@ -1,6 +1,6 @@
 """The records that a claim rests on: those of a study, of a setting, of the seeds that can be compared."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ def together(*groups: Sequence[Record]) -> list[list[Record]]:
     """Of each group the records of the seeds that all groups have, so that they can be compared seed by seed."""
     common = set.intersection(*({r.config.seed for r in group} for group in groups))
     return [[r for r in group if r.config.seed in common] for group in groups]
+
+
+def of_settings(
+    records: Sequence[Record], measure: Callable[[Record], float], *wheres: Mapping[str, Any]
+) -> Float[np.ndarray, "settings seeds"]:
+    """`measure` of the records with each of these settings, a row a setting; of the seeds that all of them have."""
+    return np.array([[measure(record) for record in rows] for rows in together(*(held(records, **where) for where in wheres))])
 
 
 def complete_seeds(planned: Iterable[RunConfig], found: Iterable[Record]) -> list[int]:

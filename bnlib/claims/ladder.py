@@ -16,9 +16,8 @@ from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
 from bnlib.records import Record
 from bnlib.studies import CAUSAL_RATES, RUNGS, rung
-from bnlib.train import WINDOW
+from bnlib.train import CHANCE, WINDOW
 
-CHANCE = math.log(10)  # the loss of a net that knows nothing
 SHARE = 0.8  # of BN's progress that counts as much the same
 BN_RATE = 0.1
 NAMES = {

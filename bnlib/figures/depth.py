@@ -25,7 +25,6 @@ from bnlib.studies import DEPTHS, LADDER, NORMAL, largest_that_survives, outcome
 Key = tuple[str, int, float]  # normaliser, depth, learning rate
 
 PAIR: tuple[Norm, Norm] = ("batch", "none")
-CHANCE = math.log(10)  # the loss of a net that knows nothing
 _TOP = 1e4  # of the losses that are drawn
 _ENDS = {"100 updates": (1.4, 2.4), "10 epochs": (0.2, 2.4)}  # of the colours
 _WHOLE = {"100 updates": ("update", 100), "10 epochs": ("epoch", 10)}
@@ -110,7 +109,7 @@ def depth_map(maps: Mapping[str, Mapping[Key, Cell]], depth: int, lr: float, aft
         _heat(fig, [[found.get((norm, d, rate), Cell()) for rate in LADDER] for d in DEPTHS], SERIES[norm].label, row, _ENDS[after])
         _cross_hair(fig, LADDER.index(lr), DEPTHS.index(depth), row)
         _runs(fig, chosen[norm], norm, count)
-    theory(fig, np.array([0.0, count]), np.array([CHANCE, CHANCE]), "ln 10", row=3, col=1)
+    theory(fig, np.array([0.0, count]), np.array([train.CHANCE, train.CHANCE]), "ln 10", row=3, col=1)
     whole = all((norm, d, rate) in found for norm in PAIR for d in DEPTHS for rate in LADDER)
     _name(fig, "✕ diverged · ○ dead · ▽ slow" + " · blank: no run" * (not whole), 0.325, TEXT)
     _name(fig, "in the framed cell", _DOMAINS[2][1], TEXT, "right")
@@ -126,7 +125,7 @@ def _heat(fig: go.Figure, cells: Sequence[Sequence[Cell]], name: str, row: int, 
     """The cells of one kind of network, a row a depth."""
     low, high = ends
     z = np.array([[c.loss for c in line] for line in cells])
-    ticks = [low, (low + CHANCE) / 2, CHANCE]
+    ticks = [low, (low + train.CHANCE) / 2, train.CHANCE]
     bar: dict[str, Any] = {
         "thickness": 8,
         "len": 0.49,

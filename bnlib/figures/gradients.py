@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from bnlib import sources
 from bnlib.channels import QUANTILES
-from bnlib.claims import in_paper_setting, mean_and_gradient, spread
+from bnlib.claims import TABLE_1, in_paper_setting, mean_and_gradient, spread
 from bnlib.figures.activations import LAYERS, PAIR
 from bnlib.figures.marks import band, curve, end_labels, from_paper, label, theory
 from bnlib.figures.style import SEQUENTIAL, SERIES, SIGNED, Axis, coarse, figure, place, readable
@@ -183,7 +183,7 @@ def by_normaliser(records: Sequence[Record]) -> str:
     rows = ["| normaliser | subtracts the mean of | layer 18 | layer 54 | layer 90 |", "|---|---|---|---|---|"]
     for norm, subtracts in SUBTRACTS.items():
         held = in_paper_setting(records, norm, 110)
-        ratios = " | ".join(readable(np.median(at_layer(held, "coherence_ratio", layer))) for layer in (18, 54, 90))
+        ratios = " | ".join(readable(np.median(at_layer(held, "coherence_ratio", layer))) for layer in TABLE_1)
         rows.append(f"| {SERIES[norm].label} | {subtracts} | {ratios} |")
     return "\n".join(rows)
 
@@ -253,6 +253,7 @@ def means(channels: Sequence[Record], layer: int) -> go.Figure:
 
 
 def _over_average(record: Record, key: str, layer: int) -> Float[np.ndarray, " i"]:
+    """In the range of the axes: what lies beyond is drawn at their edge."""
     values = np.abs(record.array(f"channel_{key}_{layer}"))
     return np.array(np.clip(values / values.mean(), 0.01, 10))
 
@@ -260,7 +261,7 @@ def _over_average(record: Record, key: str, layer: int) -> Float[np.ndarray, " i
 def parameters(channels: Sequence[Record]) -> str:
     """Markdown: of single parameters, how many times as large as their sum the terms of the gradient are; quantiles, medians of seeds."""
     rows = [f"| layer | | {' | '.join(f'{share:.0%}' for share in QUANTILES)} |", "|---|---|" + "---|" * len(QUANTILES)]
-    for layer, norm in ((layer, norm) for layer in (18, 54, 90) for norm in PAIR):
+    for layer, norm in ((layer, norm) for layer in TABLE_1 for norm in PAIR):
         of = np.median([r.array(f"parameter_ratio_{layer}") for r in in_paper_setting(channels, norm)], axis=0)
         rows.append(f"| {layer} | {SERIES[norm].label} | {' | '.join(map(readable, of))} |")
     return "\n".join(rows)

@@ -19,7 +19,6 @@ from bnlib.figures.variants import AXIS, RANGE, note, rows, value
 from bnlib.records import Record
 from bnlib.studies import CAUSAL_RATES, FIRST, RUNGS, rung
 
-CHANCE = math.log(10)  # the loss of a net that knows nothing
 LOW, TOP = 1.5, 2.6  # of the losses that are drawn
 MEASURES = {
     "a / b, median layer": "coherence_ratio",
@@ -92,7 +91,7 @@ def _points(runs: Sequence[Record], by: str) -> tuple[Float[np.ndarray, " n"], F
 def _reference(fig: go.Figure, ladder: Sequence[Record], by: str) -> None:
     """Thin lines: knowing nothing, and BN at 0.1."""
     low, high = _ENDS[by]
-    theory(fig, np.array([low, high]), np.array([CHANCE, CHANCE]), "ln 10")
+    theory(fig, np.array([low, high]), np.array([train.CHANCE, train.CHANCE]), "ln 10")
     x, _ = _points(trained(ladder, "batch", BN_RATE), by)
     if len(x):
         at = float(np.exp(np.log(x).mean()))
@@ -109,7 +108,7 @@ def _finding(ladder: Sequence[Record], by: str) -> str:
         if by == "rate" or name == "batch":
             losses = [loss(r) for r in trained(ladder, name, BN_RATE)]
         else:
-            losses = [CHANCE - progress_at(ladder, name, r.config.seed, relative_step(r)) for r in batch]
+            losses = [train.CHANCE - progress_at(ladder, name, r.config.seed, relative_step(r)) for r in batch]
         middle = float(np.median(losses)) if losses else math.nan
         words.append(f"{WORDS[name]} {middle:.2f}" if math.isfinite(middle) else f"{WORDS[name]} –")
     step = readable(100 * float(np.median([relative_step(r) for r in batch])))
@@ -137,7 +136,7 @@ def losses(ladder: Sequence[Record], lr: float) -> go.Figure:
         if diverged and not survived:
             labels.append((max(diverged), 2.95, f"{WORDS[name]} diverges", RED))
     crosses(fig, np.array(gone, float), np.full(len(gone), 2.95))
-    theory(fig, np.array([0.0, 100.0]), np.array([CHANCE, CHANCE]), "ln 10")
+    theory(fig, np.array([0.0, 100.0]), np.array([train.CHANCE, train.CHANCE]), "ln 10")
     labels_apart(fig, labels)
     best = sorted(ends, key=lambda name: ends[name])
     said = ", ".join(f"{WORDS[name]} {ends[name]:.2f}" for name in best)
@@ -212,7 +211,7 @@ def table(ladder: Sequence[Record]) -> str:
             lines.append(f"| {NAMES[name]} | not yet measured | | | |")
             continue
         ends, steps = np.array([loss(r) for r in runs]), [100 * relative_step(r) for r in runs]
-        matched = np.array([CHANCE - progress_at(ladder, name, r.config.seed, relative_step(r)) for r in batch])
+        matched = np.array([train.CHANCE - progress_at(ladder, name, r.config.seed, relative_step(r)) for r in batch])
         matched = ends if name == "batch" else matched
         lines.append(f"| {NAMES[name]} | {_cell(ends)} | {spread(steps, '.2g')} | {_cell(matched)} | {largest(ladder, name)} |")
     return "\n".join(lines)
@@ -229,7 +228,7 @@ def reading(ladder: Sequence[Record]) -> str:
     if not batch:
         return answer(ladder)
     progress = {name: _matched(ladder, name) for name in ("clip", "fixup", "skipinit", "last-features")}
-    own = CHANCE - float(np.median([loss(r) for r in batch]))
+    own = train.CHANCE - float(np.median([loss(r) for r in batch]))
     shares = {name: value / own for name, value in progress.items() if math.isfinite(value)}
     said = ", ".join(f"{NAMES[name]} {share:.0%}" for name, share in sorted(shares.items(), key=lambda item: -item[1]))
     lost = " and ".join(NAMES[name] for name in progress if name not in shares)
@@ -246,7 +245,7 @@ def answer(ladder: Sequence[Record]) -> str:
     batch = trained(ladder, "batch", BN_RATE)
     if not batch or not math.isfinite(clip := _matched(ladder, "clip")):
         return "Whether it is BN or the rate, the ladder has not answered yet."
-    share = clip / (CHANCE - float(np.median([loss(r) for r in batch])))
+    share = clip / (train.CHANCE - float(np.median([loss(r) for r in batch])))
     said = f"Clipping alone, with steps as long as BN's, goes {share:.0%} of its way in a hundred updates"
     if share >= SHARE:
         return f"{said}: so far it is the rate."
