@@ -161,9 +161,14 @@ class Explorer:
         return ipywidgets.VBox([title, row, view, problem, ipywidgets.HTML(_source_html(self.source))])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        if os.environ.get("BNLIB_DISPLAY") == "static":
+        if is_static():
             return {"text/html": self.html}
         return view_of(self.widget)
+
+
+def is_static() -> bool:
+    """Whether what is shown goes into the built book, where no kernel runs."""
+    return os.environ.get("BNLIB_DISPLAY") == "static"
 
 
 def view_of(widget: ipywidgets.DOMWidget) -> dict[str, Any]:

@@ -5,7 +5,6 @@ These runs are for looking at. Their records go to a folder of their own, where 
 
 import datetime
 import html
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from IPython import get_ipython
 
 from bnlib import data, records, train
 from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainConfig
-from bnlib.explore import view_of
+from bnlib.explore import is_static, view_of
 from bnlib.figures.style import RED, SERIES, Axis, Series, figure, place
 from bnlib.studies import DEPTHS, LADDER
 
@@ -42,7 +41,7 @@ class TrainYourOwn:
         return Bench(**self.arguments)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        if os.environ.get("BNLIB_DISPLAY") == "static":
+        if is_static():
             return {"text/markdown": "*It takes a running notebook: `make lab` opens this chapter as one.*"}
         return view_of(self.bench.widget)
 

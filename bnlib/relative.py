@@ -9,6 +9,7 @@ clipping to length k      rho <= alpha k / |w|, with momentum beta alpha k / ((1
 any other                 rho = alpha |g| / |w|; no rescaling takes one rate to another.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from bnlib import data, probes
 from bnlib.config import RunConfig
 from bnlib.device import arithmetic
 from bnlib.nets import ResNet
-from bnlib.train import Trainer
+from bnlib.train import Callback, Trainer
 
 # Of what `probes.at_initialisation` measures, what is kept of a network that was trained.
 PROBED = ("loss", "ln_std", "gradient_std", "gradient_kurtosis", "gradient_hill", "coherence_ratio", "coherence_random", "mean_row_energy")
@@ -53,7 +54,7 @@ class RelativeSteps:
         self.lengths.append(_whole(_lengths(self.before)))
 
 
-def of_run(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
+def of_run(run: RunConfig, dataset: data.Dataset | None, callbacks: Iterable[Callback] = ()) -> dict[str, Any]:
     """Train as `run` says, a number of `steps`, and look at each update; with a section `probe`, at the network after the last one, too.
 
     Keys: those of `train.Trainer`; `relative_step` [update]; `layer_step` [layer], the median over the updates; `gradient_norm` [update],
@@ -64,7 +65,7 @@ def of_run(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
     with arithmetic(run.train):
         trainer = Trainer(run, dataset)
         steps = RelativeSteps(trainer.net)
-        result = trainer.finish([steps])
+        result = trainer.finish([steps, *callbacks])
         measured = result.measured | {
             "relative_step": steps.whole,
             "layer_step": torch.tensor(steps.layers).nanmedian(0).values if steps.layers else [],

@@ -1,9 +1,11 @@
 """Train your own, in a real kernel and without one: curves grow, Stop stops, and whatever goes wrong is shown."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -11,9 +13,9 @@ import pytest
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import start_new_kernel
 
-from bnlib import data, live, nets, records, train
+from bnlib import data, live, nets, progress, records, train
 from bnlib.claims import recorded
-from bnlib.config import ConfigError
+from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainConfig
 
 ROOT = Path(__file__).parent.parent
 SMALL = replace(data.synthetic(40, 20), variant="synthetic")
@@ -248,6 +250,65 @@ def test_an_interrupt_stops_a_run_and_the_next_comes_to_its_end(kernel: Blocking
     kernel.parent.interrupt_kernel()  # of nothing
     assert len(list((tmp_path / "runs" / "own").iterdir())) == 1
     execute(kernel, "own.bench.running.join(); assert not live._at_work")
+
+
+CELL = """
+from bnlib import data, train
+from bnlib import progress as module
+from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from bnlib.progress import Progress
+
+module.REFRESH = 0.0
+images = data.synthetic(20, 1)
+setting = TrainConfig(lr=0.1, steps=STEPS, batch=10, schedule="constant")
+run = RunConfig("try", 0, ModelConfig(depth=8), DataConfig("synthetic", 20, 1), train=setting)
+with Progress() as progress:
+    print(train.train(run, images, [progress]).status)
+"""
+
+
+def test_a_cell_that_trains_has_a_bar_that_goes_when_it_is_done(kernel: BlockingKernelClient):
+    messages = execute(kernel, CELL.replace("STEPS", "3"))
+    shown = [m["content"]["data"]["text/html"] for m in messages if m["msg_type"] in ("display_data", "update_display_data")]
+    bars = [f'<label><progress value="{k}" max="3"></progress> update {k} of 3</label>' for k in (1, 2, 3)]
+    assert shown == ["", *bars, ""]
+    assert [m["content"]["text"] for m in messages if m["msg_type"] == "stream"] == ["completed\n"]
+
+
+def test_an_interrupt_of_such_a_cell_is_told_in_one_line(kernel: BlockingKernelClient):
+    messages: list[dict] = []
+
+    def interrupt_at_the_third(message: dict) -> None:
+        messages.append(message)
+        if message["msg_type"] == "update_display_data" and "update 3 of" in str(message["content"]):
+            kernel.parent.interrupt_kernel()
+
+    reply = kernel.execute_interactive(CELL.replace("STEPS", "1_000_000"), timeout=60, output_hook=interrupt_at_the_third)
+    assert reply["content"]["ename"] == "Interrupted"
+    (error,) = [m["content"] for m in messages if m["msg_type"] == "error"]
+    (line,) = error["traceback"]
+    assert re.fullmatch(r"Interrupted after update \d+ of 1000000; nothing is kept of this run\.", line)
+    assert [m for m in messages if m["msg_type"] == "update_display_data"][-1]["content"]["data"]["text/html"] == ""
+    execute(kernel, CELL.replace("STEPS", "2"))
+
+
+def test_outside_a_notebook_and_in_the_built_book_there_is_no_bar(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    with progress.Progress() as bar:
+        train.train(live_run(), SMALL, [bar])
+    monkeypatch.setattr(progress, "get_ipython", lambda: SimpleNamespace(kernel=object()))
+    monkeypatch.setenv("BNLIB_DISPLAY", "static")
+    with progress.Progress() as bar:
+        train.train(live_run(), SMALL, [bar])
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(progress.Interrupted, match="before the first update; nothing is kept"), progress.Progress():
+        raise KeyboardInterrupt
+    with pytest.raises(ConfigError, match="as it was"), progress.Progress():
+        raise ConfigError("as it was")
+
+
+def live_run() -> RunConfig:
+    setting = TrainConfig(lr=0.1, steps=2, batch=20, schedule="constant")
+    return RunConfig("try", 0, ModelConfig(depth=8), DataConfig("synthetic", 40, 20), train=setting)
 
 
 def test_the_chapter_has_it():
