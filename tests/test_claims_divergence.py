@@ -43,11 +43,21 @@ def test_steps_explode(found, word):
     assert claims.steps_explode(found).word == word
 
 
+def test_a_loss_that_no_step_doubles_is_counted_as_the_longest_measured():
+    """Without BN it doubles at 0.05 or 0.02, with BN beyond 1: 20 and 50 times at least."""
+    beyond = claims.steps_explode(lines(0.05, 5.0, power=1.0))
+    assert beyond.word == "not reproduced"
+    assert "at a step of 0.06 / 0.06 / 0.06 without BN and of more than 1 / more than 1 / more than 1 with it" in beyond.because
+    assert claims.steps_explode(lines(0.02, 5.0, power=1.0)).word == "partly"
+    assert claims.step_text([0.2, np.inf, 0.9]) == "0.9"
+    assert claims.step_text([0.2, np.inf, np.inf]) == "more than 1"
+
+
 def test_the_smallest_step_that_explodes():
     record = line("none", 0, 0.0015, 1.0)
     assert claims.explodes_at(record, 4) == 0.002
     assert claims.explodes_at(record, 4, 11.0) == 0.02
-    assert claims.explodes_at(record, 4, 1e9) == 1.0
+    assert claims.explodes_at(record, 4, 1e9) == np.inf
 
 
 def test_a_loss_that_is_not_finite_is_infinitely_larger():

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import sources
-from bnlib.claims import explodes_at, held, relative_loss, spread
+from bnlib.claims import explodes_at, held, relative_loss, spread, step_text
 from bnlib.controls import number_text
 from bnlib.figures.activations import PAIR
 from bnlib.figures.marks import Curve, crosses, faint, from_paper, label, theory, until
@@ -28,6 +28,7 @@ from bnlib.figures.style import (
     power_label,
     readable,
 )
+from bnlib.lines import SIZES
 from bnlib.records import Record
 from bnlib.studies import NORMAL
 
@@ -51,20 +52,22 @@ def depths(steps: Iterable[Record]) -> list[int]:
 def along_step(steps: Sequence[Record], mini_batch: int, lr: float, depth: int) -> go.Figure:
     """Fig 3: the relative loss against the step size, in training on normal schedules; that of BN begins at rate `lr`.
 
-    Strong, the geometric mean over seeds; a large marker at the step that the schedule takes; red crosses beyond the axis.
+    Strong, the median over seeds; a large marker at the step that the schedule takes; red crosses beyond the axis.
     """
     rates = NORMAL | {"batch": lr}
     found = {norm: held(steps, norm=norm, lr=rate, depth=depth) for norm, rate in rates.items()}
-    double = {norm: readable(np.median([explodes_at(r, mini_batch) for r in rows])) for norm, rows in found.items() if rows}
-    both = f"at a step of {double.get('none', '–')} without BN, of {double.get('batch', '–')} with it"
-    fig = figure(f"Mini-batch {mini_batch}: the loss doubles {both}", (_STEPS, _RELATIVE), height=420)
+    double = {norm: step_text([explodes_at(r, mini_batch) for r in found[norm]]) for norm in PAIR if found[norm]}
+    both = f"the loss doubles at a step of {double.get('none', '–')} without BN, of {double.get('batch', '–')} with it"
+    if all(text.startswith("more") for text in double.values()):
+        both = f"no step up to {SIZES[-1]:g} doubles the loss, without BN or with it"
+    fig = figure(f"Mini-batch {mini_batch}: {both}", (_STEPS, _RELATIVE), height=420)
     for norm in ("last-features", "none", "batch"):
-        t, mean = _seeds(fig, [(r.array("step")[1:], relative_loss(r, mini_batch)[1:]) for r in found[norm]], SERIES[norm], TOP)
+        t, middle = _seeds(fig, [(r.array("step")[1:], relative_loss(r, mini_batch)[1:]) for r in found[norm]], SERIES[norm], TOP)
         taken = np.isclose(t, rates[norm]) & (norm in PAIR)  # the third one's rate is from memory
         marker = {"symbol": SERIES[norm].symbol, "size": 10, "color": SERIES[norm].colour, "line": {"width": 1.5, "color": TEXT}}
-        fig.add_scatter(x=t[taken], y=np.minimum(mean[taken], TOP), mode="markers", marker=marker, name="the step taken")
+        fig.add_scatter(x=t[taken], y=np.minimum(middle[taken], TOP), mode="markers", marker=marker, name="the step taken")
         if len(t):
-            _ends(fig, norm, *until(t, mean, TOP))
+            _ends(fig, norm, *until(t, middle, TOP))
     if not found["batch"]:
         label(fig, 1.2e-5, 3e4, f"BN at rate {number_text(lr)}:<br>not measured at {depth} layers", SERIES["batch"].colour)
     if depth == 110 and lr == NORMAL["batch"]:
@@ -79,14 +82,23 @@ def along_distance(steps: Sequence[Record], mini_batch: int, depth: int) -> go.F
         rows = held(steps, norm=norm, lr=NORMAL[norm], depth=depth)
         sizes = np.array([r.measured["gradient_norm"][r.measured["mini_batch"].index(mini_batch)] for r in rows])
         curves = [(r.array("step")[1:] * size, relative_loss(r, mini_batch)[1:]) for r, size in zip(rows, sizes, strict=True)]
-        t, mean = _seeds(fig, curves, SERIES[norm], TOP)
+        t, middle = _seeds(fig, curves, SERIES[norm], TOP)
         if len(t):
-            _ends(fig, norm, *until(t, mean, TOP))
-        double[norm] = readable(np.median([explodes_at(r, mini_batch) * size for r, size in zip(rows, sizes, strict=True)]))
+            _ends(fig, norm, *until(t, middle, TOP))
+        double[norm] = distance_text([explodes_at(r, mini_batch) for r in rows], sizes)
     fig.update_layout(
         title_text=f"Mini-batch {mini_batch}: the loss doubles at a distance of {double['none']} without BN, of {double['batch']} with it"
     )
     return fig
+
+
+def distance_text(steps: Sequence[float], sizes: Float[np.ndarray, " seeds"]) -> str:
+    """The median over seeds of the distances t |g| for steps as `explodes_at` finds them, and gradients of these sizes.
+
+    "More than" the median of the longest, where the median step is none.
+    """
+    middle = float(np.median(np.array(steps) * sizes))
+    return readable(middle) if math.isfinite(middle) else f"more than {readable(np.median(SIZES[-1] * sizes))}"
 
 
 def _ends(fig: go.Figure, norm: str, x: Float[np.ndarray, " x"], y: Float[np.ndarray, " x"]) -> None:
@@ -99,18 +111,17 @@ def _ends(fig: go.Figure, norm: str, x: Float[np.ndarray, " x"], y: Float[np.nda
 
 
 def _seeds(fig: go.Figure, curves: Sequence[Curve], series: Series, top: float) -> Curve:
-    """The seeds in one faint trace, their geometric mean strong, and red crosses where that is above `top`. Gives the mean.
+    """The seeds in one faint trace, their median strong, and red crosses where that is above `top`. Gives the median.
 
-    The seeds' x may differ by factors; their mean is geometric, too.
+    The seeds' x may differ by factors; their median is taken, too.
     """
     faint(fig, [until(*each, top) for each in curves], series)
-    t = np.exp(np.mean([np.log(x) for x, _ in curves], axis=0)) if curves else np.array([])
-    mean = np.exp(np.mean([np.log(values) for _, values in curves], axis=0)) if curves else np.array([])
-    x, y = until(t, mean, top)
+    t, middle = (np.median([curve[i] for curve in curves], axis=0) if curves else np.array([]) for i in (0, 1))
+    x, y = until(t, middle, top)
     fig.add_scatter(x=x, y=y, mode="lines", line={"color": series.colour, "width": 2.5, "dash": series.dash}, name=series.label)
-    beyond = t[~(mean <= top)]
+    beyond = t[~(middle <= top)]
     crosses(fig, beyond, np.full(len(beyond), 3 * top))
-    return t, mean
+    return t, middle
 
 
 def _digitised(fig: go.Figure, mini_batch: int) -> None:
@@ -196,15 +207,15 @@ def growth(divergence: Sequence[Record], layer: int) -> go.Figure:
         title, (_STEPS, Axis("variance over that before", 1e-6, 1e33, log=True, ticks=ticks, labels=[power_label(v) for v in ticks]))
     )
     for norm, curves in factors.items():
-        t, mean = _seeds(fig, curves, SERIES[norm], _GROWN)
+        t, middle = _seeds(fig, curves, SERIES[norm], _GROWN)
         if norm == "none":
-            t_end, end = (part[-1] for part in until(t, mean, _GROWN))
+            t_end, end = (part[-1] for part in until(t, middle, _GROWN))
             foot = float((1e-3 / end) ** (0.5 / layer))
             theory(fig, t_end * np.array([foot, 1.0]), end * np.array([foot, 1.0]) ** (2 * layer), "tends to")
             label(fig, t_end * foot, 1e-3, f"t<sup>{2 * layer}</sup>", anchor="left")
             label(fig, t_end, end, "without", SERIES[norm].colour, anchor="right", shift=-6)
         else:
-            label(fig, 1, float(mean[-1]), "with BN", SERIES[norm].colour)
+            label(fig, 1, float(middle[-1]), "with BN", SERIES[norm].colour)
     return fig
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from bnlib.claims import BN_RATE, beginning, explodes_at, final, growth, held, spread
+from bnlib.claims import BN_RATE, beginning, explodes_at, final, growth, held, spread, step_text
 from bnlib.controls import number_text
 from bnlib.figures.depth import Cell, cells
 from bnlib.figures.marks import labels_apart
-from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, power_label, readable
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, power_label, readable
 from bnlib.lines import MINI_BATCHES
 from bnlib.records import Record
 from bnlib.studies import NORMAL
@@ -37,6 +37,7 @@ INITS = {"xavier": ("circle-open", "Xavier"), "he": ("circle", "He"), "torch": (
 KEY = "○ Xavier · ● He · ▲ PyTorch's default"
 DEPTH = Axis("depth", 0, 150, ticks=(8, 20, 32, 44, 56, 110))
 SINGLE = ("none", "last-features", "batch")
+BEYOND = 2.0  # where a step is drawn that is longer than any measured
 
 
 def value(record: Record, measure: str) -> float:
@@ -92,25 +93,27 @@ def note(fig: go.Figure, text: str) -> None:
 def last_layer(steps: Sequence[Record], mini_batch: int) -> go.Figure:
     """The step along the gradient at which the loss doubles, against depth: without BN, with one at the end, with BN everywhere.
 
-    Seeds faint, their geometric mean strong; large, the rate of the normal schedule (that of BN at the end as remembered).
+    Seeds faint, their median strong; open triangles where no measured step doubles it.
     """
     ticks = [10.0**k for k in range(-5, 1)]
-    y = Axis("step at which the loss doubles", 1e-5, 3, log=True, ticks=ticks, labels=[power_label(t) for t in ticks])
+    y = Axis("step at which the loss doubles", 1e-5, 5, log=True, ticks=[*ticks, BEYOND], labels=[*map(power_label, ticks), "> 1"])
     fig, said, labels = figure("", (DEPTH, y), height=420), dict[str, str](), []
     for norm in SINGLE:
         series = SERIES[norm]
         by_depth = {depth: explosions(steps, norm, depth, mini_batch) for depth in (8, 14, 20, 32, 44, 56, 110)}
         by_depth = {depth: values for depth, values in by_depth.items() if len(values)}
         for depth, values in by_depth.items():
-            faint, name = {"symbol": series.symbol, "size": 5, "color": series.colour}, f"{series.label}, each seed"
-            fig.add_scatter(x=[depth] * len(values), y=values, mode="markers", marker=faint, opacity=0.35, name=name, hoverinfo="skip")
-        mean = {depth: float(np.exp(np.log(values).mean())) for depth, values in by_depth.items()}
+            look = {"mode": "markers", "opacity": 0.35, "name": f"{series.label}, each seed", "hoverinfo": "skip"}
+            faint = {"symbol": _symbols(values, series), "size": 5, "color": series.colour}
+            fig.add_scatter(x=[depth] * len(values), y=np.minimum(values, BEYOND), marker=faint, **look)
+        middle = np.array([np.median(values) for values in by_depth.values()])
         line = {"color": series.colour, "width": 2.5, "dash": series.dash}
-        marker = {"symbol": series.symbol, "size": 8, "color": series.colour}
-        fig.add_scatter(x=list(mean), y=list(mean.values()), mode="lines+markers", line=line, marker=marker, name=series.label)
-        if 110 in mean:
-            said[norm] = readable(mean[110])
-            labels.append((110, mean[110], series.label.replace("BN on the last features", "BN at<br>the end"), series.colour))
+        marker = {"symbol": _symbols(middle, series), "size": 8, "color": series.colour}
+        drawn = np.minimum(middle, BEYOND)
+        fig.add_scatter(x=list(by_depth), y=drawn, mode="lines+markers", line=line, marker=marker, name=series.label)
+        if 110 in by_depth:
+            said[norm] = step_text(by_depth[110])
+            labels.append((110, drawn[-1], series.label.replace("BN on the last features", "BN at<br>the end"), series.colour))
     labels_apart(fig, labels)
     parts = {"none": "without BN", "last-features": "with BN at the end", "batch": "with BN"}
     words = [f"{said.get(norm, '(not measured)')} {text}" for norm, text in parts.items()]
@@ -118,8 +121,12 @@ def last_layer(steps: Sequence[Record], mini_batch: int) -> go.Figure:
     return fig
 
 
+def _symbols(steps: Float[np.ndarray, " n"], series: Series) -> list[str]:
+    return [series.symbol if np.isfinite(step) else "triangle-up-open" for step in steps]
+
+
 def explosions(steps: Sequence[Record], norm: str, depth: int, mini_batch: int) -> Float[np.ndarray, " seeds"]:
-    """The step at which the loss doubles, a seed each."""
+    """The step at which the loss doubles, a seed each; infinite where none that is measured doubles it."""
     assert mini_batch in MINI_BATCHES
     return np.array([explodes_at(r, mini_batch) for r in held(steps, study="steps", norm=norm, lr=NORMAL[norm], depth=depth)])
 
