@@ -269,7 +269,9 @@ def test_each_verdict_of_a_chapter_leads_to_its_claim(built: Path):
     reached = []
     for page in PAGES:
         text = (built / f"{page}.html").read_text()
-        links = re.findall(r'<strong><a class="bn-verdict" href="verdicts\.html#([^"]+)">Verdict: ([^<]+)\.</a></strong>', text)
+        links = re.findall(
+            r'<strong><a class="bn-word" data-word="[^"]+" href="verdicts\.html#([^"]+)">Verdict: ([^<]+)\.</a></strong>', text
+        )
         assert len(links) == text.count("Verdict: ")
         assert [(name, rows[name]) for name, _ in links] == links
         reached += [(name, page) for name, _ in links]
@@ -280,7 +282,7 @@ def test_each_verdict_of_a_chapter_leads_to_its_claim(built: Path):
 def test_the_claim_that_a_verdict_leads_to_is_in_view_and_marked(width: int, built: Path, open_page: Callable[..., Watched]):
     watched = open_page((built / "book" / "variants.html").as_uri(), viewport={"width": width, "height": 740})
     page = watched.page
-    link = page.locator(".bn-verdict").last
+    link = page.locator("a.bn-word").last
     word = link.inner_text()
     link.click()
     row = page.locator("li:target")
@@ -297,7 +299,9 @@ def test_a_verdict_that_is_not_the_ledgers_fails_the_build():
     ledger = {"A paper's claim.": ("a", "partly"), "A paper's claim. And more.": ("b", "partly")}
     body = "<p><strong>Verdict: {}.</strong> A paper’s claim. Because\n<em>x</em> &lt; 1.</p>"
     linked = judging.linked(body.format("partly"), "page", ledger, "verdicts.html")
-    assert linked.startswith('<p><strong><a class="bn-verdict" href="verdicts.html#a">Verdict: partly.</a></strong> A paper’s')
+    assert linked.startswith(
+        '<p><strong><a class="bn-word" data-word="partly" href="verdicts.html#a">Verdict: partly.</a></strong> A paper’s'
+    )
     assert "verdicts.html#b" in judging.linked(body.format("partly").replace("claim.", "claim. And more."), "page", ledger, "verdicts.html")
     assert judging.linked(body, "page", {}, "") == body, "a book without a ledger"
     for wrong in (body.format("reproduced"), body.format("partly").replace("A paper", "Another paper")):

@@ -26,7 +26,7 @@ Key = tuple[str, int, float]  # normaliser, depth, learning rate
 
 PAIR: tuple[Norm, Norm] = ("batch", "none")
 _TOP = 1e4  # of the losses that are drawn
-_ENDS = {"100 updates": (1.4, 2.4), "10 epochs": (0.2, 2.4)}  # of the colours
+_ENDS = {"100 updates": (1.7, 2.4), "10 epochs": (0.2, 2.4)}  # of the colours
 _WHOLE = {"100 updates": ("update", 100), "10 epochs": ("epoch", 10)}
 _COLUMNS = Axis("learning rate", -0.5, 12.5, ticks=range(0, 13, 2), labels=[power_label(rate) for rate in LADDER[::2]])
 _ROWS = Axis("depth", -0.5, 6.5, ticks=range(7), labels=[str(depth) for depth in DEPTHS])

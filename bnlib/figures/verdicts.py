@@ -3,7 +3,7 @@
 import html
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bnlib.claims.verdict import WORDS
 from bnlib.ledger import KNOWN, Judged
@@ -21,12 +21,21 @@ def place(where: str) -> str:
     return re.sub(r"\b([a-z]+)(\d{4})[a-z]+\b", lambda key: f"{key[1].capitalize()} {key[2]}", where)
 
 
+def badge(word: str, text: str, link: str = "") -> str:
+    """A verdict's word as HTML, to which the book's style gives a sign and a colour; with a link, one that leads there."""
+    return (
+        f'<a class="bn-word" data-word="{word}" href="{link}">{text}</a>' if link else f'<b class="bn-word" data-word="{word}">{text}</b>'
+    )
+
+
 def page(judged: Sequence[Judged]) -> str:
     """Every claim, as HTML. A script makes the filters work; without it they do not show."""
     words = Counter(one.verdict.word for one in judged)
     chapters = Counter(one.entry.chapter for one in judged)
     return (
-        '<div class="bn-ledger"><form hidden>'
+        '<div class="bn-ledger"><p>'
+        + " ".join(badge(word, f"{words[word]} {word}") for word in WORDS if words[word])
+        + "</p><form hidden>"
         + _menu("verdict", "verdict", [(word, f"{word} ({words[word]})") for word in WORDS if words[word]])
         + _menu("chapter", "chapter", [(name, f"{title(name)} ({count})") for name, count in chapters.items()])
         + '<label>text <input type="search" name="text"></label></form>'
@@ -56,11 +65,22 @@ def _claim(one: Judged) -> str:
     held = f"<details><summary>{held_by}</summary><ul>{links}</ul></details>" if one.records else ""
     return (
         f'<li id="{entry.id}" data-verdict="{verdict.word}" data-chapter="{entry.chapter}">'
-        f'<p><b class="bn-word">{verdict.word}</b> {html.escape(entry.says)} '
+        f"<p>{badge(verdict.word, verdict.word)} {html.escape(entry.says)} "
         f'<a href="{link}">{html.escape(title(entry.chapter))}</a> <span class="bn-because">{html.escape(place(entry.where))}</span></p>'
         f'<p class="bn-because">{html.escape(verdict.because[0].upper() + verdict.because[1:])}.</p>'
         f"<details><summary>how it is judged</summary><dl>{terms}</dl></details>{held}</li>"
     )
+
+
+def in_short(judged: Sequence[Judged], statements: Mapping[str, Mapping[str, str]]) -> str:
+    """A Markdown list: below each statement the verdicts on some claims, given by id, that it rests on, in words of fewer letters."""
+    words = {one.entry.id: one.verdict.word for one in judged}
+    lines = []
+    for number, (statement, claims) in enumerate(statements.items(), start=1):
+        lines.append(f"{number}. {statement}\n")
+        lines += [f"   - {badge(words[name], words[name], f'verdicts.html#{name}')} {text}" for name, text in claims.items()]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def by_chapter(judged: Sequence[Judged]) -> str:

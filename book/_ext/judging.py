@@ -20,7 +20,7 @@ def linked(body: str, page: str, ledger: dict[str, tuple[str, str]], verdicts: s
         name, word = ledger[claim] if claim else ("", "")
         if word != found[2]:
             raise ExtensionError(f"{page} shows a verdict that is not the ledger's: {found[2]}. {said}")
-        return f'<strong><a class="bn-verdict" href="{verdicts}#{name}">{found[1]}</a></strong>{found[3]}</p>'
+        return f'<strong><a class="bn-word" data-word="{word}" href="{verdicts}#{name}">{found[1]}</a></strong>{found[3]}</p>'
 
     return VERDICT.sub(link, body) if ledger else body
 
