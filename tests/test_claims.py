@@ -19,6 +19,17 @@ def test_the_word_follows_from_the_parts(holds: tuple, word: str):
     assert claims.decide(*holds) == word
 
 
+def test_a_claim_that_holds_in_part_says_what_does_not():
+    partly = claims.judge("Claimed.", {"one": YES, "another": SOME, "a third": NO}, "measured")
+    assert partly.markdown() == "> **Verdict: partly.** Claimed. Measured. Not met: another (on 1 of 3 seeds); a third (on any seed)."
+    for parts, word in (
+        ({"one": YES}, "reproduced"),
+        ({"one": NO, "another": NO}, "not reproduced"),
+        ({"one": NO[:2]}, "not yet measured"),
+    ):
+        assert claims.judge("Claimed.", parts, "measured").markdown() == f"> **Verdict: {word}.** Claimed. Measured."
+
+
 def test_two_seeds_are_too_few():
     assert claims.decide(YES[:2], YES) == "indicative"
     assert claims.decide(YES[:2], NO) == "not yet measured"

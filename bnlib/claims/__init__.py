@@ -157,7 +157,7 @@ from bnlib.claims.variants import (
     other_normalisers_gain,
     other_normalisers_train_as_bn,
 )
-from bnlib.claims.verdict import Verdict, decide, pending, spread
+from bnlib.claims.verdict import Verdict, decide, judge, pending, spread
 
 __all__ = [
     "BN_RATE",
@@ -223,6 +223,7 @@ __all__ = [
     "ignorance",
     "in_paper_setting",
     "interval",
+    "judge",
     "large_rate_wins",
     "larger_rate_is_faster",
     "largest_grows_linearly",

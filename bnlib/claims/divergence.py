@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bnlib.claims.evidence import held, together
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
 from bnlib.lines import MINI_BATCHES, SIZES
 from bnlib.records import Record
 from bnlib.sources import paper
@@ -50,9 +50,11 @@ def steps_explode(steps: Sequence[Record]) -> Verdict:
         for rows, factor in ((none, 2.0), (batch, 2.0), (none, 1e6))
     )
     at_low, at_high, at_million = (" / ".join(map(step_text, values)) for values in (low, high, million))
-    return Verdict(
+    longer = np.minimum(high, SIZES[-1]) / low > 29.9  # the steps are rounded
+    return judge(
         claim,
-        decide(*(np.minimum(high, SIZES[-1]) / low > 29.9), *(million <= 0.1)),  # the steps are rounded
+        {f"a step 30 times as long with BN on mini-batch {k}": part for k, part in zip(MINI_BATCHES, longer, strict=True)}
+        | {f"a million by a step of 0.1 on mini-batch {k}": part for k, part in zip(MINI_BATCHES, million <= 0.1, strict=True)},
         f"on mini-batches 1 / 4 / 7 the loss doubles at a step of {at_low} without BN and of {at_high} with it (medians of seeds); without "
         f"BN it is a million times what it was at {at_million}",
     )
@@ -70,9 +72,9 @@ def a_bn_step_raises_the_loss(steps: Sequence[Record]) -> Verdict:
         return pending(claim, len(batch))
     at = {k: np.array([relative_loss(r, k)[_place(r, 0.1)] for r in batch]) for k in MINI_BATCHES}
     theirs = paper("fig3")["bn"]["relative_loss_at_0.1"]
-    return Verdict(
+    return judge(
         claim,
-        decide(at[1] > 1, at[7] < 1),
+        {"raised on mini-batch 1": at[1] > 1, "lowered on mini-batch 7": at[7] < 1},
         f"after a step of 0.1 the loss of mini-batches 1 / 4 / 7 is {' / '.join(_of(x) for x in at.values())} times what it was; the "
         f"paper's is {' / '.join(map(str, theirs))} times, as digitised",
     )
@@ -91,9 +93,9 @@ def wall_stays(steps: Sequence[Record]) -> Verdict:
         return pending(claim, len(rows))
     wall = np.array([[explodes_at(r, k, 1e6) for k in MINI_BATCHES] for r in rows])
     recedes, theirs = wall[:, 1:] / wall[:, :1], np.array(paper("fig3")["none"]["step_where_relative_loss_is_1e6"])
-    return Verdict(
+    return judge(
         claim,
-        decide(*(recedes <= 5).T),
+        {f"on mini-batch {k} at most five times as far": part for k, part in zip(MINI_BATCHES[1:], (recedes <= 5).T, strict=True)},
         f"from mini-batch 1 to 4 and 7 it recedes {spread(recedes[:, 0], '.0f')}-fold and {spread(recedes[:, 1], '.0f')}-fold, the paper's "
         f"{theirs[1] / theirs[0]:.1f}-fold and {theirs[2] / theirs[0]:.1f}-fold, as digitised",
     )
@@ -111,9 +113,9 @@ def early_updates_repair(steps: Sequence[Record]) -> Verdict:
         return pending(claim, len(rows))
     loss = np.array([r.array("loss")[:, 0] for r in rows])  # before the updates of mini-batches 1, 4 and 7
     left = (loss[:, 1:] - np.log(10)) / (loss[:, :1] - np.log(10))
-    return Verdict(
+    return judge(
         claim,
-        decide(*((left > 0) & (left < 0.5)).T),
+        dict(zip(("after three updates", "after six"), ((left > 0) & (left < 0.5)).T, strict=True)),
         f"of what the loss is above ln 10 at the start, three updates leave {spread(left[:, 0], '.1%')}, six {spread(left[:, 1], '.1%')}",
     )
 
@@ -132,9 +134,9 @@ def best_step_is_the_papers(steps: Sequence[Record]) -> Verdict:
     best = np.array([[_best_step(record, k) for k in MINI_BATCHES] for record in rows])
     ours, theirs = np.exp(np.log(best.clip(1e-9)).mean(0)), paper("fig3")["bn"]["step_of_minimum"]
     near = np.abs(np.log(ours / theirs)) <= np.log(2)
-    return Verdict(
+    return judge(
         claim,
-        decide(*(np.full(len(rows), bool(one)) for one in near)),
+        {f"within a factor of two on mini-batch {k}": np.full(len(rows), bool(one)) for k, one in zip(MINI_BATCHES, near, strict=True)},
         f"on mini-batches 1 / 4 / 7 it is {' / '.join(f'{x:.2g}' for x in ours)} (geometric means over {len(rows)} seeds), the paper's "
         f"{' / '.join(f'{x:.2g}' for x in theirs)}, as digitised",
     )
@@ -176,9 +178,13 @@ def update_explodes(divergence: Sequence[Record]) -> Verdict:
     grown = np.array([[growth_factor(r, layer, 0.01) for layer in (8, 44, 80)] for r in none])
     kept = np.array([[growth_factor(r, layer, 0.1) for layer in (8, 44, 80)] for r in batch])
     shown = [_of(grown[:, i]) for i in range(3)]
-    return Verdict(
+    return judge(
         claim,
-        decide(grown[:, 2] >= 1e3, (grown[:, 0] <= grown[:, 1]) & (grown[:, 1] <= grown[:, 2]), np.all(kept < 10, axis=1)),
+        {
+            "a thousandfold at layer 80 without BN": grown[:, 2] >= 1e3,
+            "ever more from layer 8 to 80": (grown[:, 0] <= grown[:, 1]) & (grown[:, 1] <= grown[:, 2]),
+            "less than tenfold with BN": np.all(kept < 10, axis=1),
+        },
         f"one update at 0.01 without BN multiplies the variance of layer 8 by {shown[0]}, of layer 44 by {shown[1]}, of layer 80 by "
         f"{shown[2]}; one at 0.1 with BN multiplies none by more than {np.max(kept):.2g}",
     )
@@ -197,9 +203,10 @@ def explosion_is_late(divergence: Sequence[Record]) -> Verdict:
         return pending(claim, len(none))
     shrinks = np.array([shrinking(r, 8, 0.01) for r in none])
     early = {layer: np.array([_by_then(r, layer) for r in none]) for layer in (44, 80)}
-    return Verdict(
+    return judge(
         claim,
-        decide(shrinks > 0.5, *(share < 0.5 for share in early.values())),
+        {"most channels of layer 8 shrink": shrinks > 0.5}
+        | {f"layer {layer} below half at 60 %": share < 0.5 for layer, share in early.items()},
         f"in {spread(shrinks, '.0%')} of the channels of layer 8 the variance shrinks over the last nine tenths of an update at 0.01; at "
         f"60 % of it layers 44 / 80 have {' / '.join(spread(share, '.2g') for share in early.values())} of their final variance",
     )

@@ -8,7 +8,7 @@ from scipy import stats
 
 from bnlib.channels import LAYERS, QUANTILES
 from bnlib.claims.evidence import held, in_paper_setting, per_seed, together
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
 from bnlib.records import Record
 from bnlib.sources import paper
 
@@ -43,9 +43,9 @@ def activations_grow(init: Sequence[Record]) -> Verdict:
     tenfold = np.log(10)
     grown = per_seed(init, "none", lambda r: 108 * growth(r))
     within = per_seed(init, "batch", lambda r: float(np.ptp(r.array("ln_std")[:-1])))
-    return Verdict(
+    return judge(
         "Without BN the spread of activations grows with every layer; BN resets it.",
-        decide(grown > tenfold, within < tenfold),
+        {"more than tenfold growth without BN": grown > tenfold, "within a factor of ten with BN": within < tenfold},
         f"over 108 layers σ grows by a factor of {spread(np.exp(grown), '.0f')} without BN; with BN it stays within a factor of "
         f"{spread(np.exp(within), '.1f')}",
     )
@@ -59,9 +59,13 @@ def gradients_are_heavy_tailed(init: Sequence[Record]) -> Verdict:
     size = {norm: per_seed(init, norm, lambda r: r.array("gradient_std")[54]) for norm in ("none", "batch")}
     kurtosis = {norm: per_seed(init, norm, lambda r: r.array("gradient_kurtosis")[54]) for norm in ("none", "batch")}
     ratio = size["none"] / size["batch"]
-    return Verdict(
+    return judge(
         "Without BN gradients are larger and heavier-tailed.",
-        decide(ratio > 10, kurtosis["none"] > 6, kurtosis["batch"] < 4),
+        {
+            "ten times as large without BN": ratio > 10,
+            "a kurtosis above 6 without BN": kurtosis["none"] > 6,
+            "below 4 with it": kurtosis["batch"] < 4,
+        },
         f"at layer 55 they are {spread(ratio, '.0f')} times as large without BN, with kurtosis {spread(kurtosis['none'], '.1f')} "
         f"against {spread(kurtosis['batch'], '.1f')} with BN (a Gaussian has 3)",
     )
@@ -74,9 +78,12 @@ def gradients_ignore_the_input(init: Sequence[Record]) -> Verdict:
     """
     ratio = {norm: np.array([cancellation(r) for r in in_paper_setting(init, norm)]) for norm in ("none", "batch")}
     shown = {norm: " / ".join(f"{x:.3g}" for x in np.median(ratio[norm], axis=0)) for norm in ratio}
-    return Verdict(
+    return judge(
         "Without BN the terms of a gradient share their sign over images and positions, so it hardly depends on the input.",
-        decide(np.all(ratio["none"] < 10, axis=1), np.all(ratio["batch"] > 10 * ratio["none"], axis=1)),
+        {
+            "below 10 without BN in all three layers": np.all(ratio["none"] < 10, axis=1),
+            "ten times that with BN in all three": np.all(ratio["batch"] > 10 * ratio["none"], axis=1),
+        },
         f"at layers 18 / 54 / 90 the mean size of a term is {shown['none']} times the size of their mean without BN, and {shown['batch']} "
         "times with it (medians of seeds)",
     )
@@ -85,9 +92,9 @@ def gradients_ignore_the_input(init: Sequence[Record]) -> Verdict:
 def one_class_takes_all(init: Sequence[Record]) -> Verdict:
     """Fig 6. Without BN at least 90 % of the images are assigned one class; with BN at most half are."""
     share = {norm: per_seed(init, norm, lambda r: r.measured["one_class"]) for norm in ("none", "batch")}
-    return Verdict(
+    return judge(
         "Without BN an untrained network assigns almost every image the same class.",
-        decide(share["none"] >= 0.9, share["batch"] <= 0.5),
+        {"at least 90 % without BN": share["none"] >= 0.9, "at most half with BN": share["batch"] <= 0.5},
         f"the most frequent class takes {spread(share['none'], '.0%')} of the batch without BN and {spread(share['batch'], '.0%')} with it",
     )
 
@@ -159,9 +166,12 @@ def gradient_size_is_the_papers(init: Sequence[Record]) -> Verdict:
     mean = {norm: float(np.exp(np.log(values.clip(1e-12)).mean())) for norm, values in ours.items()}
     near = abs(np.log(mean["batch"] / drawn["bn"]["std"])) < np.log(2)
     enough = mean["none"] > drawn["none"]["std_visible"] / 2
-    return Verdict(
+    return judge(
         "The gradients of layer 55 are as large as the paper's Fig 2 shows them.",
-        decide(*(np.full(len(values), part) for values, part in zip(ours.values(), (near, enough), strict=True))),
+        {
+            "the paper's with BN, to a factor of two": np.full(len(ours["batch"]), bool(near)),
+            "at least half of the paper's without": np.full(len(ours["none"]), bool(enough)),
+        },
         f"their standard deviation is {spread(ours['batch'], '.2g')} with BN, the paper's {drawn['bn']['std']}, and "
         f"{spread(ours['none'], '.2g')} without, the paper's at least {drawn['none']['std_visible']}, as digitised",
     )
@@ -188,9 +198,9 @@ def channel_means_drive_gradients(channels: Sequence[Record]) -> Verdict:
         for norm, rows in (("none", none), ("batch", batch))
     }
     said = {norm: " / ".join(f"{np.median(x):.2f}" for x in rows).replace("-", "−") for norm, rows in at.items()}
-    return Verdict(
+    return judge(
         claim,
-        decide(*(np.array(at["none"]) > 0.7)),
+        {f"above 0.7 at layer {layer}": values > 0.7 for layer, values in zip(LAYERS, at["none"], strict=True)},
         f"at layers {' / '.join(map(str, LAYERS))} the rank correlation over channels is {said['none']} without BN and {said['batch']} "
         "with it (medians of seeds)",
     )
@@ -208,14 +218,18 @@ def single_parameters_agree(channels: Sequence[Record]) -> Verdict:
         return pending(claim, len(none))
     low, mid, high = (QUANTILES.index(share) for share in (0.25, 0.5, 0.75))
     without, with_bn = (np.array([[r.array(f"parameter_ratio_{layer}") for layer in TABLE_1] for r in rows]) for rows in (none, batch))
-    parts = without[:, :, high] < 10, with_bn[:, :, mid] > 10 * without[:, :, mid], with_bn[:, :, low] > without[:, :, high]
+    parts = {
+        "three quarters below 10 without BN": without[:, :, high] < 10,
+        "a median ten times that with BN": with_bn[:, :, mid] > 10 * without[:, :, mid],
+        "middle halves that do not overlap": with_bn[:, :, low] > without[:, :, high],
+    }
     said = [
         "; ".join(f"{np.median(x[:, i, mid]):.3g} ({np.median(x[:, i, low]):.3g} to {np.median(x[:, i, high]):.3g})" for i in range(3))
         for x in (without, with_bn)
     ]
-    return Verdict(
+    return judge(
         claim,
-        decide(*(np.all(part, axis=1) for part in parts)),
+        {f"{asked}, in all three layers": np.all(part, axis=1) for asked, part in parts.items()},
         f"at layers 18; 54; 90 the terms of the median parameter, and of the middle half, are {said[0]} times as large as their sum "
         f"without BN, and {said[1]} times with it (medians of seeds)",
     )

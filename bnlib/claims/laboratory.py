@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from bnlib.claims.evidence import of_settings
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
 from bnlib.linear import CONVERGED
 from bnlib.records import Record
 from bnlib.studies import CONDITIONED
@@ -34,9 +34,12 @@ def factors_cost_rate(laboratory: Sequence[Record]) -> Verdict:
     rate, loss = of_settings(laboratory, usable_rate, *settings)[[0, 2]], of_settings(laboratory, best_loss, *settings)[1:]
     if rate.shape[1] < SEEDS:
         return pending(claim, rate.shape[1])
-    return Verdict(
+    return judge(
         claim,
-        decide(10 * rate[1] < 1.01 * rate[0], (loss[0] <= CONVERGED) & (loss[1] > CONVERGED)),  # the rates are rounded, to 1 in 500
+        {
+            "a rate ten times smaller": 10 * rate[1] < 1.01 * rate[0],  # the rates are rounded, to 1 in 500
+            "convergence with 2 factors and not with 32": (loss[0] <= CONVERGED) & (loss[1] > CONVERGED),
+        },
         f"the largest usable rate is {spread(rate[0])} at M = 1 and {spread(rate[1], '.2g')} at M = 32; at best {np.max(loss[0]):.0%} of "
         f"the loss is left with 2 factors, {spread(loss[1], '.0%')} with 32",
     )
@@ -52,9 +55,9 @@ def restandardising_gives_rate_back(laboratory: Sequence[Record]) -> Verdict:
     rate, loss = (of_settings(laboratory, measure, *settings) for measure in (usable_rate, best_loss))
     if rate.shape[1] < SEEDS:
         return pending(claim, rate.shape[1])
-    return Verdict(
+    return judge(
         claim,
-        decide(rate[1] > 3 * rate[0], loss[1] <= CONVERGED),
+        {"three times the rate": rate[1] > 3 * rate[0], "convergence": loss[1] <= CONVERGED},
         f"at M = 32 the largest usable rate is {spread(rate[1] / rate[0], '.2g')} times the plain one; but at best "
         f"{spread(loss[1], '.0%')} of the loss is left, plain {spread(loss[0], '.0%')}",
     )
@@ -75,9 +78,9 @@ def conditioning_splits_gradients(directions: Sequence[Record]) -> Verdict:
     if ratio.shape[1] < SEEDS:
         return pending(claim, ratio.shape[1])
     alike = np.array([stats.spearmanr(*of_seed).statistic for of_seed in zip(condition.T, ratio.T, strict=True)])
-    return Verdict(
+    return judge(
         claim,
-        decide(ratio[-1] > 10 * ratio[0], alike > 0.9),
+        {"tenfold growth of the ratio": ratio[-1] > 10 * ratio[0], "a rank correlation above 0.9": alike > 0.9},
         f"the gradient in the direction that the later factors stretch most is {spread(ratio[0], '.2g')} times that in the one they "
         f"stretch least with {CONDITIONED[0]} factors, {spread(ratio[-1], '.2g')} times with {CONDITIONED[-1]}",
     )

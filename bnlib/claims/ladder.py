@@ -13,7 +13,7 @@ from jaxtyping import Float
 from bnlib.claims.evidence import held, together
 from bnlib.claims.initialisation import beginning, cancellation
 from bnlib.claims.statistics import interval
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
 from bnlib.records import Record
 from bnlib.studies import CAUSAL_RATES, RUNGS, rung
 from bnlib.train import CHANCE, WINDOW
@@ -75,9 +75,9 @@ def keeps_up(claim: str, when: str, own: Float[np.ndarray, " seeds"], others: Ma
     seed each, after 100 updates of ResNet-20, at the rate or step that `when` says.
     """
     said = "; ".join(f"{name} {_loss(values)}{interval(own, values, '.2f')}" for name, values in others.items())
-    return Verdict(
+    return judge(
         claim,
-        decide(*(np.isfinite(own) & (values >= SHARE * own) for values in others.values())),
+        {f"four fifths of BN's way with {name}": np.isfinite(own) & (values >= SHARE * own) for name, values in others.items()},
         f"ResNet-20 after 100 updates{when}, loss: {said}; BN {_loss(own)}",
     )
 
@@ -138,8 +138,11 @@ def recipes_cancel(records: Sequence[Record]) -> Verdict:
     least = 10 * np.array([cancellation(r) for r in none])
     ratios = [np.array([cancellation(r) if r.status == "completed" else np.full(3, np.nan) for r in row]) for row in rows]
     said = [" / ".join(f"{x:.3g}" for x in np.median(ratio, axis=0)) for ratio in ratios]
-    return Verdict(
+    return judge(
         claim,
-        decide(*(np.all(ratio > least, axis=1) for ratio in ratios)),
+        {
+            f"ten times that without BN, with {name}": np.all(ratio > least, axis=1)
+            for name, ratio in zip(("Fixup", "SkipInit"), ratios, strict=True)
+        },
         f"after 10 updates at {BN_RATE} a/b at layers 18 / 54 / 90 is {said[0]} with Fixup, {said[1]} with SkipInit (medians of seeds)",
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from bnlib import studies
 from bnlib.claims.evidence import recorded, together
 from bnlib.claims.statistics import no_better, welch
-from bnlib.claims.verdict import SEEDS, Verdict, decide, spread
+from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, spread
 from bnlib.records import Record
 from bnlib.sources import paper
 
@@ -103,10 +103,12 @@ def fig1_is_the_papers(runs: Sequence[Record]) -> Verdict:
         return Verdict(claim, "not yet measured", f"{missing} of the {len(PAPER)} trainings have not been run to their end")
     last = {arm: np.array([final(run) for run in seeds]) for arm, seeds in held.items()}
     theirs = {arm: drawn["test"][f"{'bn' if norm == 'batch' else norm}_{lr:g}"][-1] for arm, (norm, lr) in PAPER.items()}
-    near = [np.full(len(values), abs(values.mean() - theirs[arm]) <= 1.5) for arm, values in last.items()]
     names = {arm: f"{'BN' if norm == 'batch' else 'none'} at {lr:g}" for arm, (norm, lr) in PAPER.items()}
     said = "; ".join(f"{names[arm]} {spread(values, '.1f')} %, the paper's {theirs[arm]}" for arm, values in last.items())
-    return Verdict(claim, decide(*near), f"{said}, as digitised")
+    near = {
+        f"within 1.5 points, {names[arm]}": np.full(len(values), abs(values.mean() - theirs[arm]) <= 1.5) for arm, values in last.items()
+    }
+    return judge(claim, near, f"{said}, as digitised")
 
 
 def no_better_at_equal_rate(runs: Sequence[Record]) -> Verdict:
@@ -118,9 +120,9 @@ def no_better_at_equal_rate(runs: Sequence[Record]) -> Verdict:
     runs = best(runs)
     points, held = gain(runs, "matched", "none"), ends(runs)
     tested = len(points) < SEEDS or no_better(held["matched"], held["none"], NO_BETTER)
-    return Verdict(
+    return judge(
         "At the rate of the network without BN, one with BN is no better.",
-        decide(points <= NO_BETTER, np.full(len(points), tested)),
+        {"at most 2 points above": points <= NO_BETTER, "2 points or more rejected": np.full(len(points), tested)},
         _because(runs, ("matched", "none")),
     )
 
@@ -132,9 +134,9 @@ def between_lies_between(runs: Sequence[Record]) -> Verdict:
     """
     runs = best(runs)
     up, down = gain(runs, "between", "matched"), gain(runs, "large", "between")
-    return Verdict(
+    return judge(
         "With BN, the larger the learning rate, the higher the network ends.",
-        decide(up > 0, down > 0),
+        {"above the small rate": up > 0, "below the large one": down > 0},
         _because(runs, ("between", "matched"), ("large", "between")),
     )
 
@@ -154,9 +156,9 @@ def small_rates_overfit(runs: Sequence[Record]) -> Verdict:
     if not len(gap["large"]):
         return Verdict(claim, "not yet measured", _because(runs, ("large", "matched"), ("large", "none")))
     shown = {arm: spread(values, ".1f") for arm, values in gap.items()}
-    return Verdict(
+    return judge(
         claim,
-        decide(*(points >= BETTER for points in wider)),
+        {f"5 points wider {name}": points >= BETTER for name, points in zip(("with BN", "without"), wider, strict=True)},
         f"{about(runs)}: training accuracy ends {shown['large']} points above test accuracy with BN at the larger rate, {shown['matched']} "
         f"with BN at the smaller one and {shown['none']} without BN",
     )

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bnlib.claims.evidence import of_settings
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
 from bnlib.matrices import FussCatalan, lyapunov_exponents
 from bnlib.records import Record, select
 from bnlib.sources import paper
@@ -36,9 +36,9 @@ def law_holds(spectra: Sequence[Record]) -> Verdict:
     gaps = of_settings(spectra, law_distance, *({"M": M, "N": 1000} for M in (1, 3, 5)))
     if gaps.shape[1] < SEEDS:
         return pending(claim, gaps.shape[1])
-    return Verdict(
+    return judge(
         claim,
-        decide(*(gap < 0.01 for gap in gaps)),
+        {f"within 1 % with {M} factors": gap < 0.01 for M, gap in zip((1, 3, 5), gaps, strict=True)},
         f"in each of {gaps.size} products of 1, 3 or 5 factors of size 1000, the share of values below any point is at most "
         f"{np.max(gaps):.4f} away from the law's",
     )
@@ -62,9 +62,9 @@ def density_blows_up(spectra: Sequence[Record]) -> Verdict:
     if powers.shape[1] < SEEDS:
         return pending(claim, powers.shape[1])
     shown = " / ".join(f"{1 - np.median(power):.3f}" for power in powers)
-    return Verdict(
+    return judge(
         claim,
-        decide(*(np.abs(power * (M + 1) - 1) < 0.1 for M, power in zip((1, 3, 5), powers, strict=True))),
+        {f"with {M} factors": np.abs(power * (M + 1) - 1) < 0.1 for M, power in zip((1, 3, 5), powers, strict=True)},
         f"with 1 / 3 / 5 factors it falls with the power {shown} of x (medians of ten products); M/(M+1) is 0.500 / 0.750 / 0.833",
     )
 
@@ -81,9 +81,9 @@ def largest_grows_linearly(spectra: Sequence[Record]) -> Verdict:
     if largest.shape[1] < SEEDS:
         return pending(claim, largest.shape[1])
     power = np.polyfit(np.log(factors), largest, 1)[0]
-    return Verdict(
+    return judge(
         claim,
-        decide(2 * power > 0.75, power > 0.75),
+        {"a power above 3/4 for the square": 2 * power > 0.75, "for the value itself": power > 0.75},
         f"from {factors[0]} to {factors[-1]} factors of size 1000 its square grows like M to the power {spread(2 * power, '.2f')}, "
         f"it itself with half of that",
     )
@@ -131,9 +131,9 @@ def products_spread(spectra: Sequence[Record]) -> Verdict:
         return pending(claim, logs.shape[1])
     slopes, exponents = np.polyfit(FACTORS, logs, 1)[0], lyapunov_exponents(200)
     rate = float(exponents[0] - exponents[-1])
-    return Verdict(
+    return judge(
         claim,
-        decide(slopes > np.log(10), np.abs(slopes / rate - 1) < 0.2),
+        {"tenfold a factor": slopes > np.log(10), "the exponents' rate to a fifth": np.abs(slopes / rate - 1) < 0.2},
         f"at N = 200 each factor multiplies it by {spread(np.exp(slopes), '.0f')} up to M = {FACTORS[-1]}; the Lyapunov exponents give "
         f"{np.exp(rate):.0f}",
     )
@@ -160,9 +160,13 @@ def relu_products_alike(relu: Sequence[Record]) -> Verdict:
     width, like = (measured(partial(_width, key=key)) for key in ("log_with", "log_without"))
     near = bool((np.abs(width.mean(1) / like.mean(1) - 1) < 0.2).all())
     deep, first = factors.index(32), factors.index(4)
-    return Verdict(
+    return judge(
         claim,
-        decide(power > 0.75, width[deep] > 2 * width[first], np.full(largest.shape[1], near)),
+        {
+            "a power above 3/4": power > 0.75,
+            "a spread that doubles": width[deep] > 2 * width[first],
+            "the plain product's spread to a fifth": np.full(largest.shape[1], near),
+        },
         f"with ReLUs the largest square grows like M to the power {spread(power, '.2f')}; of the directions that are left, the first is "
         f"stretched {spread(np.exp(width[deep]), '.3g')} times as much as the middle one after 32 factors, without ReLUs "
         f"{spread(np.exp(like[deep]), '.3g')} times",
@@ -188,9 +192,12 @@ def restandardising_conditions(propagation: Sequence[Record]) -> Verdict:
     if len(plain) < SEEDS:
         return pending(claim, len(plain))
     digits = [spread(logs / np.log(10), ".0f") for logs in (standard, plain)]
-    return Verdict(
+    return judge(
         claim,
-        decide((np.abs(np.log(last("rms")[1])) < np.log(2)) & (high > 2 * low), standard < plain / 2),
+        {
+            "the scale kept and the stable rank doubled": (np.abs(np.log(last("rms")[1])) < np.log(2)) & (high > 2 * low),
+            "half the logarithm of the condition number": standard < plain / 2,
+        },
         f"after 64 factors of size 100 the stable rank is {spread(high, '.1f')} with it and {spread(low, '.1f')} without; but the decimal "
         f"logarithm of the condition number is {digits[0]} with it and {digits[1]} without",
     )

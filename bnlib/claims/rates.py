@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bnlib.claims.evidence import complete_seeds, held
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
 from bnlib.records import Record
 from bnlib.studies import LADDER, NORMAL, STUDIES, largest_that_trains, outcome
 
@@ -35,9 +35,12 @@ def depth_costs_rate(max_lr: Sequence[Record]) -> Verdict:
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))
     deep, shallow, normalised = (np.array([row[seed] for seed in seeds]) for row in rows)
-    return Verdict(
+    return judge(
         claim,
-        decide(10 * deep < 1.01 * shallow, 10 * deep < 1.01 * normalised),  # the rates are rounded, to 1 in 500
+        {
+            "ten times the rate at 8 layers": 10 * deep < 1.01 * shallow,  # the rates are rounded, to 1 in 500
+            "ten times the rate with BN": 10 * deep < 1.01 * normalised,
+        },
         f"the largest rate at which 100 updates bring the loss below 2.2 is {_edge(deep)} at 110 layers and {_edge(shallow)} at 8 "
         f"without BN; with BN it is {_edge(normalised)} at 110",
     )
@@ -103,9 +106,9 @@ def paper_rate_needs_bn(runs: Sequence[Record]) -> Verdict:
     if not seeds:
         return pending(claim, 0)
     trains = {norm: np.array([by_seed[seed] for seed in seeds]) for norm, by_seed in found.items()}
-    return Verdict(
+    return judge(
         claim,
-        decide(trains["batch"], ~trains["none"]),
+        {"it trains with BN": trains["batch"], "it does not without": ~trains["none"]},
         f"of {len(seeds)} seed{'s' * (len(seeds) > 1)} measured at 0.1 with BN and without, {trains['batch'].sum()} train with BN and "
         f"{trains['none'].sum()} without" + f"; a verdict needs {SEEDS}" * (len(seeds) < SEEDS),
     )

@@ -15,7 +15,7 @@ from bnlib.claims.initialisation import beginning, cancellation, growth
 from bnlib.claims.ladder import BN_RATE, each_progress, keeps_up, trained
 from bnlib.claims.learning import BETTER, final
 from bnlib.claims.statistics import interval
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
 from bnlib.lines import MINI_BATCHES, SIZES
 from bnlib.records import Record
 from bnlib.studies import NORMAL, STUDIES, largest_that_survives, outcome
@@ -37,9 +37,14 @@ def he_explodes_without_bn(records: Sequence[Record]) -> Verdict:
         return pending(claim, len(rows[0]))
     xavier, he = (108 * np.array([growth(r) for r in row]) for row in rows[:2])
     within = [np.array([float(np.ptp(r.array("ln_std")[:-1])) for r in row]) for row in rows[2:]]
-    return Verdict(
+    return judge(
         claim,
-        decide(xavier > TENFOLD, he > xavier + TENFOLD, *(span < TENFOLD for span in within)),
+        {
+            "more than tenfold growth from Xavier's start": xavier > TENFOLD,
+            "tenfold more from He's": he > xavier + TENFOLD,
+            "within a factor of ten with BN from Xavier's": within[0] < TENFOLD,
+            "within a factor of ten with BN from He's": within[1] < TENFOLD,
+        },
         f"over 108 layers σ grows by a factor of {spread(np.exp(xavier), '.0f')} with Xavier's and {spread(np.exp(he), '.1e')} with He's; "
         f"with BN it stays within a factor of {spread(np.exp(within[0]), '.1f')} and {spread(np.exp(within[1]), '.1f')}",
     )
@@ -75,9 +80,10 @@ def last_bn_bears_larger_steps(records: Sequence[Record]) -> Verdict:
         return pending(claim, len(none))
     low, high = (np.array([[explodes_at(r, k) for r in row] for k in MINI_BATCHES]) for row in (none, last))
     said = [" / ".join(map(step_text, rows)) for rows in (high, low)]
-    return Verdict(
+    longer = np.minimum(high, SIZES[-1]) / low > 9.99  # the steps are rounded
+    return judge(
         claim,
-        decide(*(np.minimum(high, SIZES[-1]) / low > 9.99)),  # the steps are rounded
+        {f"ten times the step on mini-batch {k}": part for k, part in zip(MINI_BATCHES, longer, strict=True)},
         f"on mini-batches 1 / 4 / 7 the loss doubles at a step of {said[0]} with BN at the end, {said[1]} without (medians of seeds)",
     )
 
@@ -99,9 +105,13 @@ def last_bn_bears_larger_rates(records: Sequence[Record]) -> Verdict:
     )
     there = [next((r.status for r in held(last, lr=PAPERS_RUNG) if r.config.seed == seed), "") == "completed" for seed in seeds]
     learns = [any(outcome(r) == "trains" for r in last if r.config.seed == seed) for seed in seeds]
-    return Verdict(
+    return judge(
         claim,
-        decide(np.array(there), high > 9.99 * low, np.array(learns)),  # the rates are rounded
+        {
+            f"{PAPERS_RUNG} survived": np.array(there),
+            "ten times the rate without": high > 9.99 * low,  # the rates are rounded
+            "a rate at which it learns": np.array(learns),
+        },
         f"the largest rate that survives 100 updates is {spread(high, '.3g')} with BN at the end, {spread(low, '.3g')} without; "
         f"{PAPERS_RUNG} is survived on {sum(there)} of {len(seeds)} seeds, and at some rate the loss falls below 2.2 on {sum(learns)}",
     )
@@ -135,9 +145,10 @@ def other_normalisers_do_as_bn(records: Sequence[Record]) -> Verdict:
         f"{name}: σ within a factor of {np.exp(np.median(span)):.1f}, a/b {np.median(ratio[:, 1]):.3g}"
         for name, span, ratio in zip(OTHERS.values(), spans, ratios, strict=True)
     ]
-    return Verdict(
+    return judge(
         claim,
-        decide(*(span < TENFOLD for span in spans), *(np.all(ratio > least, axis=1) for ratio in ratios)),
+        {f"σ within a factor of ten with {name}": span < TENFOLD for name, span in zip(OTHERS.values(), spans, strict=True)}
+        | {f"a/b ten times that without, with {name}": np.all(r > least, axis=1) for name, r in zip(OTHERS.values(), ratios, strict=True)},
         f"{'; '.join(said)} (layer 54, medians of seeds; without any {np.median(least[:, 1]) / 10:.2g})",
     )
 
@@ -179,4 +190,8 @@ def other_normalisers_gain(records: Sequence[Record]) -> Verdict:
         return pending(claim, len(none))
     low, ends = np.array([final(r) for r in none]), [np.array([final(r) for r in row]) for row in rows]
     said = "; ".join(f"{name} {spread(end, '.1f')} %{interval(end, low)}" for name, end in zip(OTHERS.values(), ends, strict=True))
-    return Verdict(claim, decide(*(end - low >= BETTER for end in ends)), f"test accuracy: {said}; without any {spread(low, '.1f')} %")
+    return judge(
+        claim,
+        {f"5 points with {name}": end - low >= BETTER for name, end in zip(OTHERS.values(), ends, strict=True)},
+        f"test accuracy: {said}; without any {spread(low, '.1f')} %",
+    )

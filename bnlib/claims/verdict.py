@@ -1,6 +1,6 @@
 """How a claim is judged: a verdict is computed from the records of at least three seeds, never typed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,10 +19,16 @@ class Verdict:
     claim: str
     word: Word
     because: str
+    unmet: str = ""  # of a claim that holds in part: what does not
+
+    @property
+    def reason(self) -> str:
+        """The numbers and, where the claim holds in part, what does not, as sentences."""
+        return f"{self.because[0].upper()}{self.because[1:]}." + f" Not met: {self.unmet}." * bool(self.unmet)
 
     def markdown(self) -> str:
-        """The verdict as a page shows it: the claim, what it came to, and the numbers."""
-        return f"> **Verdict: {self.word}.** {self.claim} {self.because[0].upper()}{self.because[1:]}."
+        """The verdict as a page shows it: the claim, what it came to, and why."""
+        return f"> **Verdict: {self.word}.** {self.claim} {self.reason}"
 
 
 def decide(*holds: Bool[np.ndarray, " seeds"]) -> Word:
@@ -35,6 +41,17 @@ def decide(*holds: Bool[np.ndarray, " seeds"]) -> Word:
         return "indicative" if seeds and all(part.all() for part in holds) else "not yet measured"
     parts = [bool(part.all()) for part in holds]
     return "reproduced" if all(parts) else "partly" if any(part.any() for part in holds) else "not reproduced"
+
+
+def judge(claim: str, parts: Mapping[str, Bool[np.ndarray, " seeds"]], because: str) -> Verdict:
+    """The verdict on a claim of several parts, each under what it asks for; the numbers that decide it are in `because`."""
+    word = decide(*parts.values())
+    failed = [
+        f"{asked} (on {f'{(~part).sum()} of {len(part)} seeds' if part.any() else 'any seed'})"
+        for asked, part in parts.items()
+        if not part.all()
+    ]
+    return Verdict(claim, word, because, "; ".join(failed) if word == "partly" else "")
 
 
 def pending(claim: str, seeds: int) -> Verdict:

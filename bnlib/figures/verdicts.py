@@ -67,7 +67,7 @@ def _claim(one: Judged) -> str:
         f'<li id="{entry.id}" data-verdict="{verdict.word}" data-chapter="{entry.chapter}">'
         f"<p>{badge(verdict.word, verdict.word)} {html.escape(entry.says)} "
         f'<a href="{link}">{html.escape(title(entry.chapter))}</a> <span class="bn-because">{html.escape(place(entry.where))}</span></p>'
-        f'<p class="bn-because">{html.escape(verdict.because[0].upper() + verdict.because[1:])}.</p>'
+        f'<p class="bn-because">{html.escape(verdict.reason)}</p>'
         f"<details><summary>how it is judged</summary><dl>{terms}</dl></details>{held}</li>"
     )
 
