@@ -46,11 +46,7 @@ def decide(*holds: Bool[np.ndarray, " seeds"]) -> Word:
 def judge(claim: str, parts: Mapping[str, Bool[np.ndarray, " seeds"]], because: str) -> Verdict:
     """The verdict on a claim of several parts, each under what it asks for; the numbers that decide it are in `because`."""
     word = decide(*parts.values())
-    failed = [
-        f"{asked} (on {f'{(~part).sum()} of {len(part)} seeds' if part.any() else 'any seed'})"
-        for asked, part in parts.items()
-        if not part.all()
-    ]
+    failed = [asked + f" (on {(~part).sum()} of {len(part)} seeds)" * bool(part.any()) for asked, part in parts.items() if not part.all()]
     return Verdict(claim, word, because, "; ".join(failed) if word == "partly" else "")
 
 
