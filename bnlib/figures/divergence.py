@@ -57,7 +57,8 @@ def along_step(steps: Sequence[Record], mini_batch: int, lr: float, depth: int) 
     rates = NORMAL | {"batch": lr}
     found = {norm: held(steps, norm=norm, lr=rate, depth=depth) for norm, rate in rates.items()}
     double = {norm: step_text([explodes_at(r, mini_batch) for r in found[norm]]) for norm in PAIR if found[norm]}
-    both = f"the loss doubles at a step of {double.get('none', '–')} without BN, of {double.get('batch', '–')} with it"
+    said = [f"of {double[norm]} {name}" for norm, name in (("none", "without BN"), ("batch", "with it")) if norm in double]
+    both = f"the loss doubles at a step {', '.join(said)}"
     if all(text.startswith("more") for text in double.values()):
         both = f"no step up to {SIZES[-1]:g} doubles the loss, without BN or with it"
     fig = figure(f"Mini-batch {mini_batch}: {both}", (_STEPS, _RELATIVE), height=420)
@@ -164,7 +165,7 @@ def channels(divergence: Sequence[Record], rate: float, layer: int, moment: str,
     """Fig 4: a moment of each channel of a layer while an update is made, on one logarithmic colour scale; red crosses beyond numbers."""
     found = {norm: during(held(divergence, norm=norm, seed=seed)[0], moment, layer, rate) for norm in PAIR}
     what = {norm: _change(np.abs(rows[0]).max(), np.abs(rows[-1]).max()) for norm, rows in found.items()}
-    title = f"Layer {layer}, one update at {number_text(rate)}: {moment} up to {what['none']} without BN, {what['batch']} with it"
+    title = f"Layer {layer}, one update at {number_text(rate)}: largest {moment} {what['none']} without BN, {what['batch']} with it"
     count = len(found["none"][0])
     x = Axis("share of the update (%)", -5, 105, ticks=(0, 50, 100))
     y = Axis("channel", 1, 0, ticks=(0.5 / count, 1 - 0.5 / count), labels=("1", str(count)))
@@ -173,6 +174,7 @@ def channels(divergence: Sequence[Record], rate: float, layer: int, moment: str,
     low, high = _COLOURS[moment]
     ticks = {power: power_label(10.0**power) for power in range(0, 21, 5)} if moment == "variance" else _SIGNED_TICKS
     bar = {"thickness": 8, "len": 0.9, "tickvals": list(ticks), "ticktext": list(ticks.values()), "outlinewidth": 0}
+    bar |= {"title": {"text": moment, "font": {"size": 13}}}
     shares = np.arange(0, 101, 10)
     for panel, norm in enumerate(PAIR):
         rows = found[norm]
