@@ -294,7 +294,7 @@ def power_law_table(records: Sequence[Record]) -> str:
 def _heat(fig: go.Figure, z: Float[np.ndarray, "row column"], panel: int, ticks: dict[float, str], colours: str, name: str) -> None:
     """One panel of a heat map; beside the right one the scale of colours, with its `name`."""
     bar: dict[str, Any] = {
-        "title": {"text": name, "side": "right"},
+        "title": {"text": name, "side": "right", "font": {"size": 13}},
         "thickness": 8,
         "len": 0.9,
         "tickvals": list(ticks),
