@@ -215,6 +215,14 @@ def test_what_is_remembered_of_table_1_agrees_with_itself():
         assert a / b == pytest.approx(ratio, rel=0.04)
 
 
+@pytest.mark.parametrize(
+    ("ln", "words"),
+    [(np.log(3), "grows 3-fold"), (-np.log(4), "shrinks to 0.25"), (0.0, "stays as it is"), (0.02, "stays as it is")],
+)
+def test_a_change_in_words(ln: float, words: str):
+    assert activations.change(ln) == words
+
+
 def test_power_law_table(init):
     rows = gradients.power_law_table(init).splitlines()
     assert len(rows) == 2 + 6

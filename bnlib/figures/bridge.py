@@ -113,7 +113,7 @@ def spectrum(bridge: Sequence[Record], kind: str, directions: str, depth: int) -
         curve(fig, i, shown, series, geometric=True)
         theory(fig, i, matched(depth - 1, size), f"Gaussian matrices, N = {size:,}")
         labels.append((64, float(shown[:, -1].mean()), series.label, series.colour))
-        said.append(f"{series.label} N = {readable(size)} (off by a factor {misfit(records):.2g})")
+        said.append(f"{series.label} N = {readable(size)} (to a factor of {misfit(records):.3g})")
     fig.update_layout(title_text=f"{depth} layers {kind}, nearest product: {', '.join(said)}")
     labels_apart(fig, labels)
     return fig
