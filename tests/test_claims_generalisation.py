@@ -53,6 +53,42 @@ def test_rates_that_do_not_matter_are_noticed():
     assert claims.small_rates_generalise_worse(sharpness(gain=0.01)).word == "not reproduced"
 
 
+def test_seeds_that_differ_both_ways_do_not_show_that_small_rates_generalise_worse():
+    def accuracy(value: float, record):
+        return changed(record, test_acc=np.full(len(record.measured["step"]), value))
+
+    def runs(small: list[float]) -> list:
+        made = [r for r in sharpness() if r.config.train.lr in (0.01, 0.1)]
+        return [accuracy(small[r.config.seed] if r.config.train.lr == 0.01 else 0.35, r) for r in made]
+
+    either = claims.small_rates_generalise_worse(runs([0.32, 0.32, 0.40]))
+    assert either.word == "not reproduced"
+    assert either.because.count(": no difference can be seen (difference of the means: 95 % interval −") == 2
+    better = claims.small_rates_generalise_worse(runs([0.39, 0.40, 0.41]))
+    assert better.word == "not reproduced"
+    assert better.because.count(": the small rate generalises better (") == 2
+    worse = claims.small_rates_generalise_worse(runs([0.29, 0.30, 0.31]))
+    assert worse.word == "reproduced"
+    assert worse.because.count(": the small rate generalises worse (") == 2
+    steady = claims.small_rates_generalise_worse(runs([0.32, 0.32, 0.32]))
+    assert steady.word == "reproduced"
+
+
+def test_a_loss_that_only_the_large_rate_reaches_makes_the_small_one_slow():
+    def reaches(small: int | None, large: int | None) -> list:
+        return [changed(r, reached=[1, large if r.config.train.lr == 0.1 else small, None, None]) for r in sharpness()]
+
+    verdict = claims.small_rates_are_slower(reaches(None, 600))
+    assert verdict.word == "reproduced"
+    assert "with BN never, never, never at 0.003 and 600, 600, 600 at 0.1; without never" in verdict.because
+    assert claims.small_rates_are_slower(reaches(None, None)).word == "not reproduced"
+    assert claims.small_rates_are_slower(reaches(600, None)).word == "not reproduced"
+    twice = claims.small_rates_are_slower(reaches(800, 400))
+    assert twice.word == "not reproduced"
+    assert "with BN 800, 800, 800 at 0.003 and 400, 400, 400 at 0.1, 2.0 (2.0 to 2.0) times as many; " in twice.because
+    assert claims.small_rates_are_slower(reaches(1200, 400)).word == "reproduced"
+
+
 def test_networks_are_compared_at_a_loss_that_all_have_reached():
     small, large = (claims.of_sgd(sharpness(), "none", lr) for lr in (0.01, 0.1))
     assert claims.lowest_common(large) == 0.2

@@ -198,7 +198,7 @@ def test_titles_say_what_the_records_say():
     )
     assert "without shortcuts, 1-fold with shortcuts" in since.blocks(trunks(), 56).layout.title.text
     title = since.growth(trunks(), 110, 2, "rms").layout.title.text
-    assert title == "Stage 2 of 110 layers: the trunk grows as block to the 0.50 with BN, 5.1-fold without"
+    assert title == "Stage 2 of 110 layers: the trunk grows with the power 0.50 of the block with BN, 5.1-fold without"
     assert since.growth(trunks(), 20, 1, "share").layout.title.text.endswith("the branch is 25% of the last block with BN, 60% without")
     title = catapult.descent(thrown(), "two", 1.5).layout.title.text
     assert title == "Two layers at 1.5 times 2/λ: the loss rises 2-fold, then ends at 0.01 of its start"
@@ -208,7 +208,24 @@ def test_titles_say_what_the_records_say():
     assert catapult.scaled(scaled(), "none", 2.0).layout.title.text.endswith("not the same network")
     title = catapult.effective(tuned(5.0), 3, "rate").layout.title.text
     assert title == "Kernel 3: effective rates 100-fold apart at the start are 20-fold apart after 200 updates"
-    assert "6-fold at 1" in catapult.effective(tuned(), 3, "length").layout.title.text
+    title = catapult.effective(tuned(), 3, "length").layout.title.text
+    assert title == "Kernel 3: in 200 updates |w|² is multiplied by 1 at 0.01, 1 at 0.1, 6 at 1"
+    assert catapult.descent(thrown(two=1.02), "two", 1.5).layout.title.text.startswith(
+        "Two layers at 1.5 times 2/λ: the loss rises 1.02-fold,"
+    )
+    title = catapult.scaled(scaled(), "batch", 10.0).layout.title.text
+    assert title == "Kernels × 10, with BN: rate × 100 makes the same network, to 1.0×10⁻¹⁴ of the loss"
+    assert catapult.scaled(scaled(same=0.0), "batch", 10.0).layout.title.text.endswith(" same network, to the last digit of the loss")
+
+
+def test_verdicts_are_sentences_with_proper_minus_signs():
+    because = claims.bn_keeps_rank(networks()).because
+    assert because == (
+        "after 512 layers without BN the rank, the number of directions left, is at any width at most 1.00 (1.00 to 1.00) in the linear "
+        "network and 1.00 (1.00 to 1.00) with ReLUs; with BN it goes as the width to the power 0.50 (0.50 to 0.50) in the linear network "
+        "and 0.50 (0.50 to 0.50) with ReLUs"
+    )
+    assert "by −0.0300 (−0.0300 to −0.0300) without" in claims.gradients_explode(networks(drift=-0.03)).because
 
 
 def test_the_thin_lines_are_the_laws():

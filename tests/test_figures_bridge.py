@@ -117,20 +117,30 @@ def test_rates_joins_depths_and_marks_where_no_rate_trains(bridge):
     crosses = [trace for trace in fig.data if trace.marker.color == RED and len(trace.x)]
     assert [list(trace.x) for trace in crosses] == [pytest.approx([np.exp(0.05 * 55)], rel=1e-4)]
     assert "not known yet" in fig.layout.title.text
+    assert [a.text for a in fig.layout.annotations if a.font.color == RED] == ["no rate trains"]
+
+
+def test_only_seeds_with_five_depths_have_a_correlation(monkeypatch: pytest.MonkeyPatch):
+    falling, few = np.array([[0.0, 1, 2, 3, 4], [1, 0.3, 0.1, 0.03, 0]]), np.array([[0.0, 1], [1, 0]])
+    monkeypatch.setattr(figures, "rates_and_conditions", lambda *args: {0: falling, 1: few})
+    assert figures.over_depths([], "none", "gain") == [pytest.approx(-1)]
 
 
 @pytest.mark.parametrize("quantity", figures.OFF.values())
 def test_off_takes_the_root_mean_square(quantity):
     found = []
-    for depth, seed in product((8, 110), SEEDS):
+    for depth, seed in product((8, 110), range(3)):
         run = RunConfig("population", seed, ModelConfig(depth=depth), DataConfig(), ProbeConfig(batch=1024))
-        rows = [[0.6, 0.8], [0.03 * depth / 8, 0.04 * depth / 8]]
+        rows = [[0.6, 0.8], [0.03 * depth / 8 * (1 + seed % 2), 0.04 * depth / 8 * (1 + seed % 2)]]
         found.append(record(run, size=[2, 128], mean=rows, spread=rows, logits=rows, cosine=rows))
     fig = figures.off(found, quantity)
     (shallow,) = traces(fig, "8 layers")
     rms = np.mean if quantity == "cosine" else lambda row: np.sqrt(np.mean(np.square(row)))
-    assert shallow.y == pytest.approx([rms([0.6, 0.8]), rms([0.03, 0.04])])
+    assert shallow.y == pytest.approx([rms([0.6, 0.8]), rms([0.03, 0.04])]), "the median of three seeds, of which one has twice as much"
+    ends = {"logits": ("4%", "49%"), "cosine": ("0.04", "0.48")}.get(quantity, ("3.5%", "48.6%"))
     assert fig.layout.title.text.startswith("128 images: the ")
+    assert fig.layout.title.text.endswith(f" {ends[0]} in 8 layers, {ends[1]} in 110")
+    assert len({trace.line.color for trace in fig.data} & {SERIES["batch"].colour, SERIES["none"].colour}) == 0
 
 
 def test_pixels_title_has_the_ratio_of_usable_steps():

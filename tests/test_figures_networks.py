@@ -178,6 +178,8 @@ def test_along_draws_every_layer(init, measure):
 
 def test_output_gradients_are_sorted_by_true_class(init):
     fig = gradients.output_gradients(init, 1)
+    assert fig.layout.title.text.startswith("The part common to all images carries ")
+    assert [trace.colorbar.title.text for trace in fig.data] == ["gradient", "gradient"]
     for heat in fig.data:
         true = np.argmin(heat.z, axis=1)
         assert (np.diff(true) >= 0).all()
@@ -196,7 +198,10 @@ def test_coherence(init):
 def test_table_1_shows_ours_and_what_is_remembered(init):
     rows = gradients.table_1(init).splitlines()
     assert len(rows) == 2 + len(gradients.REMEMBERED)
-    assert rows[2] == "| 18 | with BN | 1.0×10⁻⁴ | 1.0×10⁻⁶ | 100 (100 to 100) | 80 | 251.8 |"
+    assert rows[0].startswith("| layer | network | a | b |")
+    assert rows[2] == "| 18 | with BN | 1.0×10⁻⁴ | 1.0×10⁻⁶ | 100 (100 to 100) | 80 | 251.8 |".replace(
+        "100 (100 to 100)", "100\xa0(100\xa0to\xa0100)"
+    )
 
 
 def test_the_normalisers_are_compared_by_what_they_subtract(init):
@@ -210,10 +215,20 @@ def test_what_is_remembered_of_table_1_agrees_with_itself():
         assert a / b == pytest.approx(ratio, rel=0.04)
 
 
+@pytest.mark.parametrize(
+    ("ln", "words"),
+    [(np.log(3), "grows 3-fold"), (-np.log(4), "shrinks to 0.25"), (0.0, "stays as it is"), (0.02, "stays as it is")],
+)
+def test_a_change_in_words(ln: float, words: str):
+    assert activations.change(ln) == words
+
+
 def test_power_law_table(init):
     rows = gradients.power_law_table(init).splitlines()
     assert len(rows) == 2 + 6
     assert rows[2] == "| without | 0 | 2.50 ± 2.50 | 10% | −2.5 (0.025) | 2.5 (2.5) |"
+    assert gradients.fits_better(init, "none", "lognormal") == (0, 3)
+    assert gradients.fits_better(init, "none", "exponential") == (3, 3)
 
 
 @pytest.mark.parametrize("by_size", [False, True])

@@ -187,6 +187,8 @@ def test_an_interval_in_words():
         claims.interval(a, b, ".3f", ratio=True)
         == f" (ratio of the geometric means: 95 % interval {np.exp(low):.3f} to {np.exp(high):.3f})"
     )
+    wide = claims.interval(np.array([100.0, 120.0, 90.0]), np.array([6.0, 24.0, 3.0]), ".2g", ratio=True)
+    assert wide.endswith(" 95 % interval 1 to 180)"), "and not 1.8e+02"
     assert claims.interval(a, np.array([1.0, np.inf, 2.0])) == claims.interval(a, b[:1]) == claims.interval(a, b - 82, ratio=True) == ""
 
 

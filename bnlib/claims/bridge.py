@@ -156,7 +156,7 @@ def conditioning_costs_rate(records: Sequence[Record]) -> Verdict:
         claim,
         decide(none <= -0.8, both <= -0.8),
         f"over the depths the rank correlation is {spread(none, '.2f')} without BN, and {spread(both, '.2f')} for networks with BN and "
-        "without it together",
+        "without it together".replace("-", "−"),
     )
 
 

@@ -32,7 +32,8 @@ def gradients_explode(mlp: Sequence[Record]) -> Verdict:
     return Verdict(
         claim,
         decide(np.abs(batch / EXPLOSION - 1) < 0.1, np.abs(none) < 0.1 * EXPLOSION),
-        f"the logarithm grows by {spread(batch, '.4f')} a layer with BN (the law: {EXPLOSION:.4f}), by {spread(none, '.4f')} without",
+        f"the logarithm grows by {spread(batch, '.4f')} a layer with BN (the law: {EXPLOSION:.4f}), by "
+        f"{spread(none, '.4f')} without".replace("-", "−"),
     )
 
 
@@ -117,11 +118,14 @@ def bn_keeps_rank(mlp: Sequence[Record]) -> Verdict:
         return pending(claim, len(seeds))
     powers = np.array([[rank_power(held(batch, seed=seed)) for batch, _ in found] for seed in seeds])
     left = np.array([[max(r.array("rank")[-1] for r in held(none, seed=seed)) for _, none in found] for seed in seeds])
-    kinds = [f"{spread(left[:, i], '.2f')} without BN, and a power of {spread(powers[:, i], '.2f')} with it" for i in range(2)]
+    least, most = (
+        f"{spread(values[:, 0], '.2f')} in the linear network and {spread(values[:, 1], '.2f')} with ReLUs" for values in (left, powers)
+    )
     return Verdict(
         claim,
         decide(*(left < 2).T, *(powers > 0.4).T),
-        f"after 512 layers the rank is at most, linear, {kinds[0]}; with ReLUs, {kinds[1]}",
+        f"after 512 layers without BN the rank, the number of directions left, is at any width at most {least}; with BN it goes as the "
+        f"width to the power {most}",
     )
 
 
@@ -163,8 +167,8 @@ def rise_is_not_divergence(catapult: Sequence[Record]) -> Verdict:
             np.array([len(part) > 0 and bool((part < 1).all()) for part in flat]),
             np.array([len(catapulted(r)) > 0 for r in deep]),
         ),
-        f"the largest rise from which the loss came back, to learn, is {spread(tops[0], '.3g')}-fold with two layers and "
-        f"{spread(tops[1], '.3g')}-fold in ResNet-8 with BN (1: none)",
+        f"the highest loss from which a run came back, to learn, is {spread(tops[0], '.3g')} times its first with two layers, and "
+        f"{spread(tops[1], '.3g')} times in ResNet-8 with BN (1: none)",
     )
 
 

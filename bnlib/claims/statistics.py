@@ -36,7 +36,13 @@ def interval(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], form: str =
         return ""
     low, high = (np.exp(low), np.exp(high)) if ratio else (low, high)
     what = "ratio of the geometric means" if ratio else "difference of the means"
-    return f" ({what}: 95 % interval {low:{form}} to {high:{form}})".replace("-", "−")
+    return f" ({what}: 95 % interval {_plain(low, form)} to {_plain(high, form)})".replace("-", "−")
+
+
+def _plain(value: float, form: str) -> str:
+    """A number as `form` has it, but 130 where that is 1.3e+02."""
+    text = format(value, form)
+    return f"{float(text):,.0f}" if "e+" in text else text
 
 
 def no_better(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"], margin: float) -> bool:

@@ -66,7 +66,8 @@ def expected(depth: int, norm: Norm) -> meanfield.Expected:
 
 def change(ln: float) -> str:
     """The factor e^ln in words."""
-    return f"grows {readable(np.exp(ln))}-fold" if ln >= 0 else f"shrinks to {readable(np.exp(ln))}"
+    factor = readable(np.exp(ln))
+    return "stays as it is" if factor == "1" else f"grows {factor}-fold" if ln > 0 else f"shrinks to {factor}"
 
 
 def by_layer(records: Sequence[Record], depth: int, quantity: str, theory_too: bool) -> go.Figure:

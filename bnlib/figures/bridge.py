@@ -14,7 +14,7 @@ from bnlib import jacobian
 from bnlib.claims import at_end, held, ln_condition, paces, rates_and_conditions, rung, spread, usable_step
 from bnlib.figures.activations import PAIR
 from bnlib.figures.marks import crosses, curve, faint, label, labels_apart, theory, until
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, figure, place, power_label, readable
+from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, figure, place, power_label, readable
 from bnlib.records import Record
 from bnlib.studies import BOTH, DEPTHS, SMALL
 
@@ -47,7 +47,16 @@ _AXES = {
     "condition": Axis("largest s / smallest", 1, 1000, log=True),
     "gain": Axis("gain (rms of s)", 1e-22, 1e11, log=True, ticks=_GAIN, labels=[power_label(g) for g in _GAIN]),
 }
-_DEPTH_COLOURS = {8: "#56B4E9", 20: "#009E73", 56: "#CC79A7", 110: "#0072B2"}
+_BY_DEPTH = {  # one scale from pale to dark, apart from the colours of networks
+    8: Series("8 layers", "#d19ccb", "solid", "circle"),
+    20: Series("20 layers", "#b877b5", "solid", "square"),
+    56: Series("56 layers", "#9a559c", "solid", "triangle-up"),
+    110: Series("110 layers", "#783a85", "solid", "diamond"),
+}
+_ACROSS = {
+    "condition": Axis("largest s / smallest, of 64", 1.7, 15, log=True, ticks=(2, 3, 5, 10)),
+    "gain": Axis("gain (rms of s)", 0.1, 2000, log=True),
+}
 _OFF = {
     "logits": Axis("logits off by, in their std", 0.02, 3, log=True, ticks=(0.03, 0.1, 0.3, 1, 3)),
     "mean": Axis("means off by, in σ", 0.005, 5, log=True, ticks=(0.01, 0.1, 1)),
@@ -104,7 +113,7 @@ def spectrum(bridge: Sequence[Record], kind: str, directions: str, depth: int) -
         curve(fig, i, shown, series, geometric=True)
         theory(fig, i, matched(depth - 1, size), f"Gaussian matrices, N = {size:,}")
         labels.append((64, float(shown[:, -1].mean()), series.label, series.colour))
-        said.append(f"{series.label} N = {readable(size)} (off by a factor {misfit(records):.2g})")
+        said.append(f"{series.label} N = {readable(size)} (to a factor of {misfit(records):.3g})")
     fig.update_layout(title_text=f"{depth} layers {kind}, nearest product: {', '.join(said)}")
     labels_apart(fig, labels)
     return fig
@@ -178,9 +187,8 @@ def rates(records: Sequence[Record], joined_by: str) -> go.Figure:
 
     Strong, the seed with most depths; faint, the others; red crosses where no rate of the ladder trains.
     """
-    x = Axis("largest s / smallest, of 64", 1, 100, log=True) if joined_by == "condition" else Axis("gain (rms of s)", 0.1, 1e4, log=True)
-    fig = figure("", (x, Axis("largest rate that trains", 1e-4, 30, log=True)), height=420)
-    said = []
+    fig = figure("", (_ACROSS[joined_by], Axis("largest rate that trains", 1e-4, 30, log=True)), height=420)
+    said, lost = [], []
     for norm in PAIR:
         series, drawn = SERIES[norm], rates_and_conditions(records, (norm,), joined_by)
         for seed, (at, rate) in sorted(drawn.items(), key=lambda item: item[1].shape[1]):
@@ -192,46 +200,53 @@ def rates(records: Sequence[Record], joined_by: str) -> go.Figure:
             fig.add_scatter(x=np.exp(at), y=shown, mode=mode, marker=marker, line=line, opacity=1 if strong else 0.3, name=series.label)
             none = np.exp(at)[rate == 0]
             crosses(fig, none, np.full(len(none), 1.3e-4), name="no rate trains")
+            lost.extend(none)
         if drawn:
             at, rate = max(drawn.values(), key=lambda points: points.shape[1])
             label(fig, float(np.exp(at[0])), float(max(rate[0], 2e-4)), series.label, series.colour, "center", 16)
-            seen = [float(np.corrcoef(_ranks(a), _ranks(r))[0, 1]) for a, r in drawn.values() if len(a) >= 5]
+            seen = over_depths(records, norm, joined_by)
             said += [f"{float(np.median(seen)):.2f} {series.label}".replace("-", "−")] if seen else []
+    if lost:
+        label(fig, float(max(lost)), 1.3e-4, "no rate trains", RED, "right", 14)
     name = {"condition": "condition number", "gain": "gain"}[joined_by]
     fig.update_layout(title_text=f"Largest rate against {name}: rank correlation over depths {', '.join(said) or 'not known yet'}")
     return fig
+
+
+def over_depths(records: Sequence[Record], norm: str, joined_by: str) -> list[float]:
+    """Of each seed with five depths or more, the rank correlation of the largest rate that trains with the condition number or the gain."""
+    found = rates_and_conditions(records, (norm,), joined_by)
+    return [float(np.corrcoef(_ranks(at), _ranks(rate))[0, 1]) for at, rate in found.values() if len(at) >= 5]
 
 
 def _ranks(row: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
     return np.array([np.mean(np.flatnonzero(np.sort(row) == value)) for value in row])
 
 
+def off_by(records: Sequence[Record], quantity: str) -> Float[np.ndarray, "seeds size"]:
+    """What a mini-batch's own statistics change, by its size: the root mean square over layers and mini-batches, of the cosine the mean."""
+    mean = np.mean if quantity == "cosine" else lambda row: np.sqrt(np.mean(np.square(row)))
+    return np.array([[mean(row) for row in r.measured[quantity]] for r in records])
+
+
 def off(population: Sequence[Record], quantity: str) -> go.Figure:
-    """What a mini-batch's own statistics change, against its size: a curve a depth, the root mean square over layers and mini-batches."""
+    """`off_by` against the size of the mini-batch: a curve a depth, the median of the seeds strong."""
     depths = sorted({r.config.model.depth for r in population if r.config.model})
     x = Axis("images in the mini-batch |B|", 1.6, 700, log=True, ticks=(2, 8, 32, 128))
     fig = figure("", (x, _OFF[quantity]), height=400)
     ends, labels = {}, []
     for depth in depths:
-        records = held(population, depth=depth)
-        size = np.array(records[0].measured["size"], float)
-        if quantity == "cosine":
-            rows = np.array([[np.mean(row) for row in r.measured["cosine"]] for r in records])
-        else:
-            rows = np.array([[np.sqrt(np.mean(np.square(row))) for row in r.measured[quantity]] for r in records])
-        curve(
-            fig,
-            size,
-            rows,
-            Series(f"{depth} layers", _DEPTH_COLOURS[depth], "solid", "circle"),
-            markers=True,
-            geometric=quantity != "cosine",
-        )
-        ends[depth] = float(np.median(rows[:, -1]))
-        shown = float(rows[:, -1].mean() if quantity == "cosine" else np.exp(np.log(rows[:, -1]).mean()))
-        labels.append((128, shown, f"{depth} layers", _DEPTH_COLOURS[depth]))
+        records, series = held(population, depth=depth), _BY_DEPTH[depth]
+        size, rows = np.array(records[0].measured["size"], float), off_by(records, quantity)
+        middle = np.median(rows, axis=0)
+        faint(fig, [(size, row) for row in rows], series)
+        look = {"line": {"color": series.colour, "width": 2.5}, "marker": {"symbol": series.symbol, "size": 8}}
+        fig.add_scatter(x=size, y=middle, mode="lines+markers", name=series.label, **look)
+        ends[depth] = float(middle[-1])
+        labels.append((128, ends[depth], series.label, series.colour))
     labels_apart(fig, labels)
-    shallow, deep = (f"{ends[depth]:.2f}" if quantity == "cosine" else f"{ends[depth]:.0%}" for depth in (depths[0], depths[-1]))
+    form = {"logits": ".0%", "cosine": ".2f"}.get(quantity, ".1%")
+    shallow, deep = (f"{ends[depth]:{form}}" for depth in (depths[0], depths[-1]))
     text = {
         "logits": "the logits are off by",
         "mean": "the means are off by",

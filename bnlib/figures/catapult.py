@@ -101,7 +101,8 @@ def _fates(found: Sequence[Record], network: str, multiple: float) -> str:
     if len(ended) < len(fates):
         return f"{name}: diverges in {len(fates) - len(ended)} of {len(fates)} runs"
     highest, last = np.median(fates, axis=0)
-    rose = f"the loss rises {readable(highest)}-fold, then" if highest > 1.01 else "the loss never rises;"
+    top = readable(highest) if highest >= 2 else f"{highest:.3g}"
+    rose = f"the loss rises {top}-fold, then" if highest > 1.01 else "the loss never rises;"
     return f"{name}: {rose} ends at {readable(last)} of its start"
 
 
@@ -117,8 +118,11 @@ def scaled(rescaling: Sequence[Record], norm: str, factor: float) -> go.Figure:
         fig.layout.title.text = f"{where}: the network as it was drawn"
     else:
         differ = max(scaling_gap(r)[i - (i > list(found[0].array("factor")).index(1))] for r in found)
-        same = f"rate × {number_text(factor**2)} makes the same network"
-        fig.layout.title.text = f"{where}: {same}, to {readable(differ)} of the loss" if differ < 1e-3 else f"{where}: not the {same[-12:]}"
+        if differ < 1e-3:
+            to = readable(differ) if differ else "the last digit"
+            fig.layout.title.text = f"{where}: rate × {number_text(factor**2)} makes the same network, to {to} of the loss"
+        else:
+            fig.layout.title.text = f"{where}: not the same network"
     own, follow, alone = (
         np.array([_within(r.array(key)[j]) for r in found])
         for key, j in (("losses", list(found[0].array("factor")).index(1)), ("losses", i), ("alone_losses", i))
@@ -164,7 +168,7 @@ def effective(records: Sequence[Record], kernel: int, shown: str) -> go.Figure:
         apart = [100 * middle[0.01][j] / middle[1.0][j] for j in (0, -1)]
         text = f"effective rates {readable(apart[0])}-fold apart at the start are {readable(apart[1])}-fold apart after 200 updates"
     else:
-        grown = [f"{readable(values[-1] / values[0])}-fold at {lr:g}" for lr, values in middle.items()]
-        text = f"in 200 updates |w|² changes {', '.join(grown)}"
+        grown = [f"{values[-1] / values[0]:.3g} at {lr:g}" for lr, values in middle.items()]
+        text = f"in 200 updates |w|² is multiplied by {', '.join(grown)}"
     fig.layout.title.text = f"Kernel {kernel}: {text}"
     return fig

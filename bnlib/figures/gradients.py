@@ -62,17 +62,17 @@ def at_layer(records: Sequence[Record], key: str, layer: int) -> Float[np.ndarra
 def histogram(records: Sequence[Record], depth: int, where: int, own: bool) -> go.Figure:
     """Fig 2: the kernel gradient's entries at layer `where` of 110 or its like, both in units of the wider distribution or each in its own.
 
-    Strong, the mean shape over seeds at its typical width, the geometric mean; on its own scale each seed's shape faintly.
+    Strong, the mean shape over seeds at its typical width, the median; on its own scale each seed's shape faintly.
     """
     layer = layer_at(depth, where)
     held = {norm: in_paper_setting(records, norm, depth) for norm in PAIR}
     width = {norm: at_layer(held[norm], "gradient_std", layer) for norm in PAIR}
-    typical = {norm: float(np.exp(np.log(width[norm]).mean())) for norm in PAIR}
+    typical = {norm: float(np.median(width[norm])) for norm in PAIR}
     kurtosis = {norm: float(np.median(at_layer(held[norm], "gradient_kurtosis", layer))) for norm in PAIR}
     wider, narrower = sorted(PAIR, key=lambda norm: -typical[norm])
     ratio = f"{readable(np.median(width[wider] / width[narrower]))} times {'larger' if wider == 'none' else 'smaller'}"
-    title = f"Layer {layer} of {depth}: {ratio} without BN; kurtosis {kurtosis['none']:.2g}, with BN {kurtosis['batch']:.2g}"
-    unit = "its standard deviation" if own else f"the wider one's std, {readable(typical[wider])}"
+    title = f"Layer {layer} of {depth}: {ratio} without BN; kurtosis {readable(kurtosis['none'])}, with BN {readable(kurtosis['batch'])}"
+    unit = "its standard deviation" if own else f"the wider one's standard deviation, {readable(typical[wider])} (median of seeds)"
     fig = figure(title, (Axis(f"entry / {unit}", -4, 4), Axis("density", 1e-4, 1e3, log=True)))
     for norm in (wider, narrower):
         series = SERIES[norm]
@@ -137,15 +137,15 @@ def output_gradients(records: Sequence[Record], seed: int) -> go.Figure:
     """Fig 6: dL_b/dO_{b,j} of each image b and class j; the images sorted by their class, so that the true classes make a staircase."""
     held = {norm: next(r for r in in_paper_setting(records, norm, 110) if r.config.seed == seed) for norm in PAIR}
     share = {norm: held[norm].measured["mean_row_energy"] for norm in PAIR}
-    title = f"The same row for every image carries {share['none']:.0%} of the energy without BN, {share['batch']:.0%} with it"
+    title = f"The part common to all images carries {share['none']:.0%} of the energy without BN, {share['batch']:.0%} with it"
     x, y = Axis("class j", -0.5, 9.5, ticks=(0, 3, 6, 9)), Axis("image b, sorted by class", 127.5, -0.5, ticks=(0, 32, 64, 96, 127))
     fig = figure(title, (x, y), (x, y), names=[SERIES[norm].label for norm in PAIR], height=460)
-    fig.update_layout(margin_r=84)
+    fig.update_layout(margin_r=96)
     rows = {norm: record.array("output_gradient") for norm, record in held.items()}
     true = rows["batch"].argmin(1)  # without BN the row of a rightly guessed image vanishes
     order = np.lexsort((rows["none"].argmax(1), true))
     for panel, norm in enumerate(PAIR):
-        _heat(fig, rows[norm][order] * len(order), panel, {-1.0: "−1/128", 0.0: "0", 1.0: "1/128"}, SIGNED)
+        _heat(fig, rows[norm][order] * len(order), panel, {-1.0: "−1/128", 0.0: "0", 1.0: "1/128"}, SIGNED, "gradient")
     return fig
 
 
@@ -169,11 +169,11 @@ def coherence(records: Sequence[Record], depth: int) -> go.Figure:
 
 def table_1(records: Sequence[Record]) -> str:
     """Table 1 in Markdown: ours over the seeds, what random signs would give, and the paper's ratio as remembered."""
-    rows = ["| layer | | a | b | a / b | random signs | the paper, remembered |", "|---|---|---|---|---|---|---|"]
+    rows = ["| layer | network | a | b | a / b | random signs | the paper, remembered |", "|---|---|---|---|---|---|---|"]
     for (norm, layer), (_, _, remembered) in REMEMBERED.items():
         held = in_paper_setting(records, norm, 110)
         a, b, random = (readable(np.median(at_layer(held, f"coherence_{part}", layer))) for part in ("a", "b", "random"))
-        ratio = spread(at_layer(held, "coherence_ratio", layer), ".3g")
+        ratio = spread(at_layer(held, "coherence_ratio", layer), ".3g").replace(" ", "\N{NO-BREAK SPACE}")
         rows.append(f"| {layer} | {SERIES[norm].label} | {a} | {b} | {ratio} | {random} | {remembered} |")
     return "\n".join(rows)
 
@@ -196,10 +196,10 @@ def channel_matrix(records: Sequence[Record], seed: int, by_size: bool) -> go.Fi
     title = f"One pattern carries {shares['none']:.1%} of the energy without BN (scale {scale} times wider), {shares['batch']:.1%} with it"
     x, y = Axis("out-channel o", -0.5, 31.5, ticks=(0, 15, 31)), Axis("in-channel i", 31.5, -0.5, ticks=(0, 15, 31))
     fig = figure(title, (x, y), (x, y), names=[SERIES[norm].label for norm in PAIR], height=380)
-    fig.update_layout(margin_r=84)
+    fig.update_layout(margin_r=96)
     for panel, (norm, M) in enumerate(held.items()):
         shown = M[np.argsort(-M.sum(1))][:, np.argsort(-M.sum(0))] if by_size else M
-        _heat(fig, shown / largest[norm], panel, {0.0: "0", 1.0: "max"}, SEQUENTIAL)
+        _heat(fig, shown / largest[norm], panel, {0.0: "0", 1.0: "max"}, SEQUENTIAL, "|gradient|")
     return fig
 
 
@@ -260,7 +260,7 @@ def _over_average(record: Record, key: str, layer: int) -> Float[np.ndarray, " i
 
 def parameters(channels: Sequence[Record]) -> str:
     """Markdown: of single parameters, how many times as large as their sum the terms of the gradient are; quantiles, medians of seeds."""
-    rows = [f"| layer | | {' | '.join(f'{share:.0%}' for share in QUANTILES)} |", "|---|---|" + "---|" * len(QUANTILES)]
+    rows = [f"| layer | network | {' | '.join(f'{share:.0%}' for share in QUANTILES)} |", "|---|---|" + "---|" * len(QUANTILES)]
     for layer, norm in ((layer, norm) for layer in TABLE_1 for norm in PAIR):
         of = np.median([r.array(f"parameter_ratio_{layer}") for r in in_paper_setting(channels, norm)], axis=0)
         rows.append(f"| {layer} | {SERIES[norm].label} | {' | '.join(map(readable, of))} |")
@@ -273,9 +273,15 @@ def _rest(M: Float[np.ndarray, "i o"]) -> Float[np.ndarray, " k"]:
     return np.array(np.append(np.cumsum(energy[:0:-1])[::-1], 0.0) / energy.sum())
 
 
+def fits_better(records: Sequence[Record], norm: str, rival: str) -> tuple[int, int]:
+    """On how many seeds the power law fits the tail at layer 55 better than "lognormal" or "exponential"; and the number of seeds."""
+    signs = [record.measured[f"powerlaw_{rival}_R"] > 0 for record in in_paper_setting(records, norm, 110)]
+    return sum(signs), len(signs)
+
+
 def power_law_table(records: Sequence[Record]) -> str:
     """The power law fitted to layer 55 in Markdown, a row a seed, and what fits better: R > 0 speaks for the power law."""
-    rows = ["| | seed | α ± s.e. | tail | lognormal: R (p) | exponential: R (p) |", "|---|---|---|---|---|---|"]
+    rows = ["| network | seed | α ± s.e. | tail | lognormal: R (p) | exponential: R (p) |", "|---|---|---|---|---|---|"]
     for norm in PAIR:
         for record in in_paper_setting(records, norm, 110):
             fit = {key.removeprefix("powerlaw_"): value for key, value in record.measured.items() if key.startswith("powerlaw_")}
@@ -285,8 +291,16 @@ def power_law_table(records: Sequence[Record]) -> str:
     return "\n".join(rows).replace("| -", "| −")  # a minus, not a hyphen
 
 
-def _heat(fig: go.Figure, z: Float[np.ndarray, "row column"], panel: int, ticks: dict[float, str], colours: str) -> None:
-    bar = {"thickness": 8, "len": 0.9, "tickvals": list(ticks), "ticktext": list(ticks.values()), "outlinewidth": 0}
+def _heat(fig: go.Figure, z: Float[np.ndarray, "row column"], panel: int, ticks: dict[float, str], colours: str, name: str) -> None:
+    """One panel of a heat map; beside the right one the scale of colours, with its `name`."""
+    bar: dict[str, Any] = {
+        "title": {"text": name, "side": "right", "font": {"size": 13}},
+        "thickness": 8,
+        "len": 0.9,
+        "tickvals": list(ticks),
+        "ticktext": list(ticks.values()),
+        "outlinewidth": 0,
+    }
     ends = {"zmin": min(ticks), "zmax": max(ticks), "colorscale": colours}
     fig.add_heatmap(
         z=np.round(z, 2), showscale=panel == 1, colorbar=bar, name=SERIES[PAIR[panel]].label, hoverinfo="x+y+z", **ends, **place(panel)

@@ -77,14 +77,14 @@ def noise(records: Sequence[Record], depth: int, lr: float, size: int) -> go.Fig
 def bias(records: Sequence[Record], depth: int, share: bool) -> go.Figure:
     """Variance and squared bias of the mini-batch gradient about the gradient of all 512 images, in units of its squared length.
 
-    With `share`, as shares of the mean squared error, which is their sum. Each seed faint, their mean strong.
+    With `share`, as shares of the mean squared error, which is their sum. Each seed faint, their median strong.
     """
     sizes = np.array(BIASED_SIZES, float)
     x = Axis("mini-batch size |B|", 6, 260, log=True, ticks=BIASED_SIZES)
     parts = {norm: moments(records, norm, depth) for norm in ("batch", "none")}
-    first = {norm: _per_cent(float(np.mean(_shown(parts[norm], share)["bias"][:, 0]))) for norm in parts}
+    first = {norm: _per_cent(float(np.median(_shown(parts[norm], share)["bias"][:, 0]))) for norm in parts}
     what = "of the squared error" if share else "of the gradient's squared length"
-    title = f"{depth} layers, |B| = {BIASED_SIZES[0]}: bias is {first['batch']} {what} with BN, {first['none']} without"
+    title = f"{depth} layers, |B| = {BIASED_SIZES[0]}: the squared bias is {first['batch']} {what} with BN, {first['none']} without"
     everything = [_shown(moments(records, norm, d), share) for norm in parts for d in (8, 20)]
     fig = figure(
         title,
@@ -98,10 +98,9 @@ def bias(records: Sequence[Record], depth: int, share: bool) -> go.Figure:
             series, values = SERIES[norm], _shown(part, share)[key]
             faint(fig, [(sizes, one) for one in values], series, row=row, col=1)
             look = {"line": {"color": series.colour, "width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
-            fig.add_scatter(x=sizes, y=coarse(values.mean(0)), mode="lines+markers", name=series.label, **look, row=row, col=1)
-            label(
-                fig, sizes[-1], float(values.mean(0)[-1]), series.label, series.colour, shift=8 if norm == "batch" else -8, row=row, col=1
-            )
+            middle = np.median(values, axis=0)
+            fig.add_scatter(x=sizes, y=coarse(middle), mode="lines+markers", name=series.label, **look, row=row, col=1)
+            label(fig, sizes[-1], float(middle[-1]), series.label, series.colour, shift=8 if norm == "batch" else -8, row=row, col=1)
     theory(fig, np.array([6.0, 260.0]), np.zeros(2), "no bias", row=1, col=1)
     return fig
 

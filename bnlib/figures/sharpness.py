@@ -118,9 +118,16 @@ def along(records: Sequence[Record], norm: str, lr: float) -> go.Figure:
     if not runs:
         fig.update_layout(title_text=f"{how}: not yet measured")
         return fig
-    start, peak = (np.median([f(r.array("sharpness")) for r in runs]) for f in (lambda s: s[0], np.nanmax))
-    fig.update_layout(title_text=f"{how}: sharpness from {readable(start)} up to {readable(peak)}; 2(1 + β)/α is {readable(limit(rate))}")
+    fig.update_layout(title_text=f"{how}: {_risen(runs)}; 2(1 + β)/α is {readable(limit(rate))}")
     return fig
+
+
+def _risen(runs: Sequence[Record]) -> str:
+    """From where to where the sharpness rises, if it does; medians of the runs."""
+    start, peak = (readable(np.median([f(r.array("sharpness")) for r in runs])) for f in (lambda s: s[0], np.nanmax))
+    if max(len(r.array("step")) for r in runs) == 1:
+        return f"sharpness {start} at the start, and no loss reached to look again"
+    return f"sharpness from {start} up to {peak}" if peak != start else f"sharpness {start} at the start, and never more"
 
 
 def _longest(whole: bool, norm: str) -> Number:

@@ -106,7 +106,7 @@ def _grown(rows: dict[str, list[Record]], depth: int, stage: int, quantity: str)
         return f"{where}: the branch is {last['batch']:.0%} of the last block with BN, {last['none']:.0%} without"
     powers = [exponent(row) for row in values["batch"]]
     fold = np.median([row[-1] / row[0] for row in values["none"]])
-    return f"{where}: the trunk grows as block to the {np.median(powers):.2f} with BN, {readable(fold)}-fold without"
+    return f"{where}: the trunk grows with the power {np.median(powers):.2f} of the block with BN, {readable(fold)}-fold without"
 
 
 def rank(mlp: Sequence[Record], N: int, relu: bool) -> go.Figure:
