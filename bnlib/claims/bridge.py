@@ -11,13 +11,15 @@ from scipy.stats import spearmanr
 
 from bnlib.claims.evidence import held, together
 from bnlib.claims.rates import edges
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
 from bnlib.config import ModelConfig
 from bnlib.jacobian import flattened, pace
 from bnlib.records import Record
 from bnlib.studies import DEPTHS, TOWARDS
 
 Seeds = Float[np.ndarray, " seeds"]
+
+SHORTCUTS = {"residual": "with shortcuts", "plain": "without shortcuts"}
 
 
 def rung(
@@ -56,9 +58,12 @@ def toy_explains_plain(bridge: Sequence[Record]) -> Verdict:
     if len(groups[0]) < SEEDS:
         return pending(claim, len(groups[0]))
     toy, plain, normalised = (paces(group) for group in groups)
-    return Verdict(
+    return judge(
         claim,
-        decide(*(np.abs(np.log(ratio)) < np.log(2) for ratio in (plain / toy, normalised / toy, toy))),
+        {
+            f"the same pace to a factor of two, {name}": np.abs(np.log(ratio)) < np.log(2)
+            for name, ratio in (("without BN", plain / toy), ("with BN", normalised / toy), ("of that product by the law", toy))
+        },
         f"without shortcuts 110 layers spread directions {spread(plain / toy, '.2g')} times as fast as the product of their convolutions, "
         f"with BN {spread(normalised / toy, '.2g')} times; that product is {spread(toy, '.2g')} times as fast as flattened matrices",
     )
@@ -76,9 +81,9 @@ def depth_spreads(bridge: Sequence[Record]) -> Verdict:
     if (least := min(len(pair[0]) for pair in groups)) < SEEDS:
         return pending(claim, least)
     grown = {name: np.exp(ln_condition(deep) - ln_condition(shallow)) for name, (shallow, deep) in zip(names, groups, strict=True)}
-    return Verdict(
+    return judge(
         claim,
-        decide(*(values >= 10 for values in grown.values())),
+        {f"ten times larger {SHORTCUTS[block]}": values >= 10 for block, values in grown.items()},
         f"from 8 to 110 layers the ratio over 64 random directions grows by {spread(grown['residual'], '.2g')} in the residual network and "
         f"by {spread(grown['plain'], '.2g')} without shortcuts",
     )
@@ -95,9 +100,9 @@ def bn_conditions(bridge: Sequence[Record]) -> Verdict:
     if len(groups[0]) < SEEDS:
         return pending(claim, len(groups[0]))
     n = {name: at_end(group, "participation") for name, group in zip(names, groups, strict=True)}
-    return Verdict(
+    return judge(
         claim,
-        decide(n["residual-bn"] >= 2 * n["residual"], n["plain-bn"] >= 2 * n["plain"]),
+        {f"twice as many {name}": n[f"{block}-bn"] >= 2 * n[block] for block, name in SHORTCUTS.items()},
         f"in the residual network {spread(n['residual-bn'], '.1f')} of 64 directions share the energy with BN, "
         f"{spread(n['residual'], '.1f')} without; without shortcuts {spread(n['plain-bn'], '.1f')} with BN, "
         f"{spread(n['plain'], '.1f')} without",
@@ -115,9 +120,9 @@ def product_explodes(bridge: Sequence[Record]) -> Verdict:
     if len(groups[0]) < SEEDS:
         return pending(claim, len(groups[0]))
     network, toy = (np.exp(at_end(group, "ln_rms")) for group in groups)
-    return Verdict(
+    return judge(
         claim,
-        decide(network >= 10, toy >= 10),
+        {"tenfold in the network": network >= 10, "tenfold in the product": toy >= 10},
         f"a change of the image leaves the residual network {spread(network, '.2g')} times as large as it enters, and the product of 109 "
         f"convolutions {spread(toy, '.2g')} times",
     )
@@ -152,9 +157,9 @@ def conditioning_costs_rate(records: Sequence[Record]) -> Verdict:
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))
     none, both = (np.array([float(spearmanr(*kind[seed]).statistic) for seed in seeds]) for kind in kinds)
-    return Verdict(
+    return judge(
         claim,
-        decide(none <= -0.8, both <= -0.8),
+        {"−0.8 or less without BN": none <= -0.8, "with BN and without it together": both <= -0.8},
         f"over the depths the rank correlation is {spread(none, '.2f')} without BN, and {spread(both, '.2f')} for networks with BN and "
         "without it together".replace("-", "−"),
     )
@@ -180,9 +185,9 @@ def raw_pixels_cost_rate(inputs: Sequence[Record]) -> Verdict:
         return pending(claim, len(groups[0]))
     step = {arm: np.array([usable_step(r) for r in group]) for arm, group in zip(arms, groups, strict=True)}
     ratio = {norm: step[norm, "standardised"] / step[norm, "bytes"] for norm in ("none", "batch")}
-    return Verdict(
+    return judge(
         claim,
-        decide(ratio["none"] >= 10, np.abs(np.log(ratio["batch"])) < np.log(2)),
+        {"tenfold without BN": ratio["none"] >= 10, "less than twofold with it": np.abs(np.log(ratio["batch"])) < np.log(2)},
         f"on standardised images the loss doubles at a step {spread(ratio['none'], '.2g')} times as long as on bytes without BN, and "
         f"{spread(ratio['batch'], '.2g')} times with it",
     )
@@ -201,9 +206,9 @@ def mini_batch_stands_for_all(population: Sequence[Record]) -> Verdict:
     at = [r.measured["size"].index(128) for r in rows]
     layer = np.array([max(r.array("mean")[i].max(), r.array("spread")[i].max()) for r, i in zip(rows, at, strict=True)])
     logits = np.array([np.mean(r.measured["logits"][i]) for r, i in zip(rows, at, strict=True)])  # fewer mini-batches of more images
-    return Verdict(
+    return judge(
         claim,
-        decide(layer < 0.1, logits < 0.1),
+        {"within 10 % in every layer": layer < 0.1, "within 10 % at the logits": logits < 0.1},
         f"in the worst layer they are {spread(100 * layer, '.2g')} % of a standard deviation off, but the logits "
         f"{spread(100 * logits, '.2g')} %",
     )

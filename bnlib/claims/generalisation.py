@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 
 from bnlib.claims.evidence import held, together
 from bnlib.claims.statistics import interval, welch
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
 from bnlib.records import Record
 from bnlib.studies import LEVELS, NOISE_DEPTHS, NOISE_IMAGES, SHARPNESS_FULL, full_batch
 
@@ -36,15 +36,15 @@ def noise_follows_the_bound(noise: Sequence[Record]) -> Verdict:
     by_depth = together(*(held(noise, norm="none", depth=depth) for depth in NOISE_DEPTHS))
     if len(by_depth[0]) < SEEDS:
         return pending(claim, len(by_depth[0]))
-    off, holds = [], []
+    off, holds = [], dict[str, Bool[np.ndarray, " seeds"]]()
     for way in _WAYS:
         parts = [[noise_ratio(r, way) for r in rows] for rows in by_depth]
         close = np.array([[bool(np.all(np.abs(m - exact) <= 4 * error + 1e-5)) for m, error, exact in rows] for rows in parts])
-        holds.append(np.all(close, axis=0))
+        holds[way.replace("_", " ")] = np.all(close, axis=0)
         off += [np.abs(m - exact).max() for rows in parts for m, _, exact in rows]
-    return Verdict(
+    return judge(
         claim,
-        decide(*holds),
+        holds,
         f"at {len(noise_ratio(by_depth[0][0], _WAYS[0])[0])} sizes, at {' and '.join(map(str, NOISE_DEPTHS))} layers, what is drawn is at "
         f"most {100 * max(off):.1f} % of C/|B| away from the exact value",
     )
@@ -71,9 +71,9 @@ def bn_biases(noise: Sequence[Record]) -> Verdict:
     without = np.all(np.array([[not biased(r).any() for r in rows] for rows in none]), axis=0)
     share = [spread([round(100 * r.array("bias")[0] / float(r.array("norm")), 1) + 0.0 for r in rows], ".1f") for rows in (*batch, *none)]
     depths = " and ".join(map(str, NOISE_DEPTHS))
-    return Verdict(
+    return judge(
         claim,
-        decide(with_bn, without),
+        {"a bias with BN": with_bn, "none without": without},
         f"with 8 of {NOISE_IMAGES} images the squared bias is {' and '.join(share[:2])} per cent of the gradient's squared length "
         f"with BN, at {depths} layers; {' and '.join(share[2:])} without".replace("-", "−"),
     )
@@ -149,21 +149,21 @@ def _compared(
     sharpness: Sequence[Record], claim: str, measure: str, holds: Holds, form: str, apart: Callable[[Seeds, Seeds], str]
 ) -> Verdict:
     """At the lowest loss that a network's runs share: whether `measure` at the small rate and at the large `holds`, and how far `apart`."""
-    pairs, parts, words = _pairs(sharpness, SMALL), [], []
+    pairs, parts, words = _pairs(sharpness, SMALL), dict[str, Bool[np.ndarray, " seeds"]](), []
     if (fewest := min(len(rows[0]) for rows in pairs.values())) < SEEDS:
         return pending(claim, fewest)
     for norm, (small, large) in pairs.items():
         level = lowest_common(small, large)
         if level is None:
-            parts.append(np.zeros(len(small), bool))
+            parts[NAMES[norm]] = np.zeros(len(small), bool)
             words.append(f"{NAMES[norm]} they share no loss")
             continue
         low, high = (np.array([at_loss(r, level, measure) for r in rows]) for rows in (small, large))
-        parts.append(holds(low, high))
+        parts[NAMES[norm]] = holds(low, high)
         ends = [", ".join(form.format(x) for x in values) for values in (low, high)]
         words.append(f"{NAMES[norm]}, at a training loss of {level:g}, {ends[0]} at {SMALL:g} and {ends[1]} at {LARGE:g}{apart(low, high)}")
     name = {"sharpness": "sharpness", "test_acc": "test accuracy"}[measure]
-    return Verdict(claim, decide(*parts), f"{name} of each seed: {'; '.join(words)}")
+    return judge(claim, parts, f"{name} of each seed: {'; '.join(words)}")
 
 
 def small_rates_are_slower(sharpness: Sequence[Record]) -> Verdict:
@@ -174,17 +174,17 @@ def small_rates_are_slower(sharpness: Sequence[Record]) -> Verdict:
     records were known. Before, such a run counted as having needed all its 1600 updates, which no run can multiply by three.
     """
     claim = "At small learning rates progress is slow."
-    pairs, parts, words = _pairs(sharpness, SLOW), [], []
+    pairs, parts, words = _pairs(sharpness, SLOW), dict[str, Bool[np.ndarray, " seeds"]](), []
     if (fewest := min(len(rows[0]) for rows in pairs.values())) < SEEDS:
         return pending(claim, fewest)
     for norm, (small, large) in pairs.items():
         slow, fast = (np.array([updates_to(r, 1.0) for r in rows]) for rows in (small, large))
-        parts.append(np.where(np.isfinite(slow), slow >= 3 * fast, np.isfinite(fast)))
+        parts[NAMES[norm]] = np.where(np.isfinite(slow), slow >= 3 * fast, np.isfinite(fast))
         ends = [", ".join(f"{x:.0f}" if np.isfinite(x) else "never" for x in values) for values in (slow, fast)]
         both = np.isfinite(slow) & np.isfinite(fast)
         times = f", {spread((slow / fast)[both], '.1f')} times as many" if both.any() else ""
         words.append(f"{NAMES[norm]} {ends[0]} at {SLOW:g} and {ends[1]} at {LARGE:g}{times}")
-    return Verdict(claim, decide(*parts), f"updates to a training loss of 1, each seed (asked: 3 times as many): {'; '.join(words)}")
+    return judge(claim, parts, f"updates to a training loss of 1, each seed (asked: 3 times as many): {'; '.join(words)}")
 
 
 def at_the_edge(record: Record) -> Float[np.ndarray, " n"]:
@@ -209,8 +209,8 @@ def full_batch_finds_the_edge(sharpness: Sequence[Record]) -> Verdict:
         return pending(claim, fewest)
     middle = {n: np.array([np.median(e) if len(e := at_the_edge(r)) else 0.0 for r in rows]) for n, rows in runs.items()}
     words = [f"{NAMES[n]} {', '.join(f'{x:.2f}' for x in m)} at {SHARPNESS_FULL[n]:g}" for n, m in middle.items()]
-    return Verdict(
+    return judge(
         claim,
-        decide(*((m >= 1 / 1.7) & (m <= 1.7) for m in middle.values())),
+        {f"within a factor of 1.7 {NAMES[n]}": (m >= 1 / 1.7) & (m <= 1.7) for n, m in middle.items()},
         f"sharpness over 2(1 + β)/α, median along the way, each seed: {'; '.join(words)}; 0 where it does not come half the way",
     )

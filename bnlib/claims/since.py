@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bnlib.claims.evidence import held, together
-from bnlib.claims.verdict import SEEDS, Verdict, decide, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
 from bnlib.mlp import EXPLOSION
 from bnlib.records import Record
 from bnlib.studies import NARROW
@@ -29,9 +29,12 @@ def gradients_explode(mlp: Sequence[Record]) -> Verdict:
     if len(rows[0]) < SEEDS:
         return pending(claim, len(rows[0]))
     batch, none = (np.array([explosion(r) for r in group]) for group in rows)
-    return Verdict(
+    return judge(
         claim,
-        decide(np.abs(batch / EXPLOSION - 1) < 0.1, np.abs(none) < 0.1 * EXPLOSION),
+        {
+            "the law's rate to a tenth with BN": np.abs(batch / EXPLOSION - 1) < 0.1,
+            "below a tenth of it without": np.abs(none) < 0.1 * EXPLOSION,
+        },
         f"the logarithm grows by {spread(batch, '.4f')} a layer with BN (the law: {EXPLOSION:.4f}), by "
         f"{spread(none, '.4f')} without".replace("-", "−"),
     )
@@ -60,9 +63,9 @@ def skips_tame_gradients(trunk: Sequence[Record]) -> Verdict:
     plain, residual = (per_further_layer(trunk, block) for block in ("plain", "residual"))
     if min(len(plain), len(residual)) < SEEDS:
         return pending(claim, min(len(plain), len(residual)))
-    return Verdict(
+    return judge(
         claim,
-        decide(plain > EXPLOSION / 2, residual < EXPLOSION / 2),
+        {"more than half of the law without shortcuts": plain > EXPLOSION / 2, "less with them": residual < EXPLOSION / 2},
         f"from 56 to 110 layers each further layer multiplies the squared gradient at the stem by {spread(np.exp(plain), '.2f')} in the "
         f"plain network (the law for wide layers: {np.exp(EXPLOSION):.2f}), by {spread(np.exp(residual), '.2f')} in the residual one",
     )
@@ -88,9 +91,13 @@ def trunk_grows_as_root(trunk: Sequence[Record]) -> Verdict:
     powers = np.array([[exponent(part) for part in stages(r.array("rms"))] for r in batch])
     with_bn, without = (np.array([branch_share(r) for r in group]) for group in (batch, none))
     shown = " / ".join(spread(column, ".2f") for column in powers.T)
-    return Verdict(
+    return judge(
         claim,
-        decide(np.all(np.abs(powers - 0.5) < 0.1, axis=1), np.all(with_bn < 0.4, axis=1), np.all(without > 0.4, axis=1)),
+        {
+            "a power of 0.4 to 0.6 in each stage": np.all(np.abs(powers - 0.5) < 0.1, axis=1),
+            "a branch below 0.4 with BN": np.all(with_bn < 0.4, axis=1),
+            "above 0.4 without": np.all(without > 0.4, axis=1),
+        },
         f"the fitted powers in the three stages are {shown}; in the last block of a stage the branch is {spread(with_bn, '.2f')} of the "
         f"sum with BN, {spread(without, '.2f')} without",
     )
@@ -100,6 +107,9 @@ def rank_power(records: Sequence[Record]) -> float:
     """p in rank ~ N^p at the last layer, over the widths of one seed's records."""
     widths = [r.config.product.N for r in records if r.config.product]
     return float(np.polyfit(np.log(widths), np.log([r.array("rank")[-1] for r in records]), 1)[0])
+
+
+_KINDS = ("linear", "with ReLUs")
 
 
 def bn_keeps_rank(mlp: Sequence[Record]) -> Verdict:
@@ -121,9 +131,10 @@ def bn_keeps_rank(mlp: Sequence[Record]) -> Verdict:
     least, most = (
         f"{spread(values[:, 0], '.2f')} in the linear network and {spread(values[:, 1], '.2f')} with ReLUs" for values in (left, powers)
     )
-    return Verdict(
+    return judge(
         claim,
-        decide(*(left < 2).T, *(powers > 0.4).T),
+        {f"fewer than two directions without BN, {name}": part for name, part in zip(_KINDS, (left < 2).T, strict=True)}
+        | {f"a power above 0.4 with BN, {name}": part for name, part in zip(_KINDS, (powers > 0.4).T, strict=True)},
         f"after 512 layers without BN the rank, the number of directions left, is at any width at most {least}; with BN it goes as the "
         f"width to the power {most}",
     )
@@ -160,13 +171,13 @@ def rise_is_not_divergence(catapult: Sequence[Record]) -> Verdict:
         return pending(claim, len(two))
     flat = [_stability(r)[np.isin(r.array("multiple"), catapulted(r))] for r in two]
     tops = [[float(rise(r)[np.isin(r.array("multiple"), catapulted(r))].max(initial=1.0)) for r in group] for group in (two, deep)]
-    return Verdict(
+    return judge(
         claim,
-        decide(
-            np.array([len(part) > 0 for part in flat]),
-            np.array([len(part) > 0 and bool((part < 1).all()) for part in flat]),
-            np.array([len(catapulted(r)) > 0 for r in deep]),
-        ),
+        {
+            "a rise that ends in learning, with two layers": np.array([len(part) > 0 for part in flat]),
+            "where the curvature is lower": np.array([len(part) > 0 and bool((part < 1).all()) for part in flat]),
+            "such a rise in ResNet-8": np.array([len(catapulted(r)) > 0 for r in deep]),
+        },
         f"the highest loss from which a run came back, to learn, is {spread(tops[0], '.3g')} times its first with two layers, and "
         f"{spread(tops[1], '.3g')} times in ResNet-8 with BN (1: none)",
     )
@@ -194,9 +205,9 @@ def size_has_no_say(rescaling: Sequence[Record]) -> Verdict:
     if len(batch) < SEEDS:
         return pending(claim, len(batch))
     same, other = np.array([scaling_gap(r).max() for r in batch]), np.array([scaling_gap(r).min() for r in none])
-    return Verdict(
+    return judge(
         claim,
-        decide(same < 1e-9, other > 0.1),
+        {"agreement to 1e-9 with BN": same < 1e-9, "a tenth or more apart without": other > 0.1},
         f"losses of 20 updates differ by at most {spread(same, '.0e')} of their size with BN; without, by {spread(other, '.1g')} or more",
     )
 
