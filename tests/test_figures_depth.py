@@ -108,7 +108,7 @@ def test_the_map_shows_each_cell_as_it_is_and_none_that_is_not_there(maps):
                 seen = {mark: (column, row) in marks(fig, 1 if norm == "batch" else 2, symbol) for mark, symbol in SYMBOLS.items()}
                 assert seen == {mark: measured and how == mark for mark in SYMBOLS}
                 assert np.isnan(z[row, column]) == (not measured or how == "diverged")
-    assert none[DEPTHS.index(20), LADDER.index(0.1)] == pytest.approx(1.5)
+    assert none[DEPTHS.index(20), LADDER.index(0.1)] == pytest.approx(1.7), "the lowest colour"
 
 
 SYMBOLS = {"diverged": "x", "dead": "circle-open", "slow": "triangle-down-open"}

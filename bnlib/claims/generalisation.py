@@ -128,7 +128,7 @@ def small_rates_generalise_worse(sharpness: Sequence[Record]) -> Verdict:
     """Sec 2.1, ResNet-8. At that training loss the net trained at 0.01 has 2 points of test accuracy less than the one at 0.1, or more,
     and the 95 % interval of the difference of the means lies below zero.
 
-    Two points are two standard errors of a difference between two nets on the same 2,000 test images. The paper's two ends of the
+    Two points are about as much as 2,000 test images leave uncertain of a difference between two nets. The paper's two ends of the
     scale of rates are 12 points apart, with fifty thousand training images. The interval was added when the records were known: with
     BN two seeds of three passed, and the third differed by more the other way.
     """

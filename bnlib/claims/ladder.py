@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from bnlib.claims.evidence import held, together
 from bnlib.claims.initialisation import beginning, cancellation
@@ -70,14 +70,21 @@ def progress_at(records: Sequence[Record], name: str, seed: int, step: float) ->
     return -math.inf
 
 
-def keeps_up(claim: str, when: str, own: Float[np.ndarray, " seeds"], others: Mapping[str, Float[np.ndarray, " seeds"]]) -> Verdict:
+def keeps_up(
+    claim: str,
+    when: str,
+    own: Float[np.ndarray, " seeds"],
+    others: Mapping[str, Float[np.ndarray, " seeds"]],
+    more: Mapping[str, Bool[np.ndarray, " seeds"]] | None = None,
+) -> Verdict:
     """Whether each of `others`, a part each, comes at least four fifths as far below ln 10 as BN does: their `progress` and BN's own, a
-    seed each, after 100 updates of ResNet-20, at the rate or step that `when` says.
+    seed each, after 100 updates of ResNet-20, at the rate or step that `when` says. There may be `more` parts.
     """
     said = "; ".join(f"{name} {_loss(values)}{interval(own, values, '.2f')}" for name, values in others.items())
     return judge(
         claim,
-        {f"four fifths of BN's way with {name}": np.isfinite(own) & (values >= SHARE * own) for name, values in others.items()},
+        {f"four fifths of BN's way with {name}": np.isfinite(own) & (values >= SHARE * own) for name, values in others.items()}
+        | (dict(more) if more else {}),
         f"ResNet-20 after 100 updates{when}, loss: {said}; BN {_loss(own)}",
     )
 
