@@ -122,7 +122,7 @@ def test_first_updates(close: bool):
     held = {arm: [short(*setting, seed) for seed in range(2)] for arm, setting in claims.PAPER.items()}
     fig = learning.first_updates(held, close)
     assert outside(fig) == []
-    assert fig.layout.title.text.startswith("Loss from the first mini-batch to the last: no BN at 0.0001 300 → 2.")
+    assert fig.layout.title.text.startswith("Loss from the first mini-batch to the last: 300 → 2.")
     assert fig.layout.xaxis.type == ("linear" if close else "log")
     assert list(lines(fig, "no BN 0.0001")[0].x[[0, -1]]) == [1, 300]
     y, seeds = drawn(fig, "no BN 0.0001"), [run.array("step_loss") for run in held["none"]]
@@ -140,7 +140,7 @@ def test_first_updates_that_diverge():
     fig = learning.first_updates({"none": [gone], "large": [short("batch", 0.1, 0)]}, True)
     assert outside(fig) == []
     assert list(lines(fig, "no BN 0.0001 diverges")[0].x) == [22]
-    assert "300 → 1 diverge, " in fig.layout.title.text
+    assert "300 → 1 diverge (no BN at 0.0001), " in fig.layout.title.text
 
 
 def test_settings_that_begin_alike_are_told_once():

@@ -280,7 +280,7 @@ def _from_to(held: Mapping[str, Sequence[Record]], losses: Mapping[str, Sequence
     for arm in [arm for arm in ("none", "large") if arm in held]:
         gone = sum(run.status != "completed" for run in held[arm])
         last = f"{np.median([loss[-train.WINDOW :].mean() for loss in losses[arm]]):.3g}" if not gone else f"{gone} diverge"
-        words.append(f"{setting(*PAPERS[arm])} {np.median([loss[0] for loss in losses[arm]]):.3g} → {last}")
+        words.append(f"{np.median([loss[0] for loss in losses[arm]]):.3g} → {last} ({setting(*PAPERS[arm])})")
     return f"Loss from the first mini-batch to the last: {', '.join(words)}"
 
 
