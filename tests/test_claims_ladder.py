@@ -130,6 +130,20 @@ def test_the_answer_follows_from_clipping(end, words):
     assert words in figures.reading(ladder(clip={"end": end}))
 
 
+def test_the_ratio_after_ten_updates_is_set_against_who_learns(init):
+    said = figures.cancelling(init, ladder(batch={"ratio": 15.0}))
+    assert "from 95 (95 to 95) to 15 (15 to 15) with BN, and from 2.1 (2 to 2.2) to 60 (60 to 60) with clipping. " in said
+    assert "So clipping ends with 4 times BN's ratio, while at BN's relative step it comes only " in said
+    assert "does not tell who learns fast" in said
+    assert "does not tell" not in figures.cancelling(init, ladder(clip={"end": 1.76}, batch={"ratio": 15.0}))
+    assert figures.cancelling(init, []) == figures.cancelling([], ladder()) == ""
+
+
+def test_the_six_networks_are_told_apart_without_colour():
+    looks = figures.LOOKS.values()
+    assert len({look.dash for look in looks}) == len({look.symbol for look in looks}) == len({look.colour for look in looks}) == len(RUNGS)
+
+
 def test_without_records_there_is_no_answer():
     assert "has not answered yet" in figures.answer([])
 

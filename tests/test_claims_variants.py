@@ -165,9 +165,17 @@ def test_at_start_shows_every_normaliser(init, measure, depth):
     assert "with BN" in fig.layout.title.text
 
 
+def test_what_grows_less_than_onefold_shrinks():
+    assert variants._grow(0.47, 5.5) == ("shrinks to 0.47", "grows 5.5-fold")
+    assert variants._grow(0.47, 0.5) == ("shrinks to 0.47", "to 0.5")
+    assert variants._grow(180.0, 5.7) == ("grows 180-fold", "5.7-fold")
+
+
 def test_at_start_says_how_far_he_and_xavier_lie_apart(init):
     title = variants.at_start(init, "growth", 110).layout.title.text
-    assert title == "110 layers, without: σ grows 220-fold from Xavier's start, 3.2×10⁷-fold from He's; with BN 1.1-fold and 1.1-fold"
+    assert (
+        title == "110 layers, without: σ grows 220-fold from Xavier's start, 3.2×10⁷-fold from He's; with BN it grows 1.1-fold and 1.1-fold"
+    )
 
 
 @pytest.mark.parametrize("mini_batch", lines.MINI_BATCHES)

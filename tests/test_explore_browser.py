@@ -179,6 +179,7 @@ def test_the_address_carries_the_state_of_both_figures(open_page: Open, url: str
 def test_an_address_that_asks_for_what_is_not_there_shows_the_start_and_says_so(open_page: Open, url: str, width: int) -> None:
     watched = open_page(f"{url}#curves:depth=57", viewport={"width": width, "height": 740})
     page = watched.page
+    wanted = {"": "depth 57, which", "curves:width=8": "width 8, which", "curves:depth=8&rate=%F0%9F": "learning rate α "}
     for asked in ("", "curves:width=8", "curves:depth=", "curves:depth=8&rate=%F0%9F", "curves:;panels:norm=<b>"):
         if asked:
             move(page, CURVES, (3, 0))
@@ -188,7 +189,7 @@ def test_an_address_that_asks_for_what_is_not_there_shows_the_start_and_says_so(
         wait_drawn(page, "panels", "0,0")
         notice = page.locator("#panels .bnx-notice" if "panels" in asked else "#curves .bnx-notice")
         notice.and_(page.locator(":visible")).wait_for()
-        assert notice.inner_text().startswith("The address asks for ")
+        assert notice.inner_text().startswith(f"The address asks for {wanted.get(asked, '')}")
         assert page.locator(".bnx-notice:visible").count() == 1
     move(page, PANELS, (1, 0))
     assert page.locator(".bnx-notice:visible").count() == 0

@@ -108,7 +108,7 @@ def test_the_map_shows_each_cell_as_it_is_and_none_that_is_not_there(maps):
                 seen = {mark: (column, row) in marks(fig, 1 if norm == "batch" else 2, symbol) for mark, symbol in SYMBOLS.items()}
                 assert seen == {mark: measured and how == mark for mark in SYMBOLS}
                 assert np.isnan(z[row, column]) == (not measured or how == "diverged")
-    assert none[DEPTHS.index(20), LADDER.index(0.1)] == pytest.approx(1.7), "the lowest colour"
+    assert none[DEPTHS.index(20), LADDER.index(0.1)] == pytest.approx(1.7), "a loss of 1.5, at the end of the colours"
 
 
 SYMBOLS = {"diverged": "x", "dead": "circle-open", "slow": "triangle-down-open"}
@@ -163,8 +163,22 @@ def test_the_edge_is_drawn_where_rows_are_complete(short):
         curve = next(trace for trace in fig.data if trace.name == name)
         assert list(curve.x) == [8, 110]
         assert curve.y == pytest.approx([EDGE[norm]] * 2)
-    assert fig.layout.title.text == "Largest rate that trains, 8 → 110 layers: with BN 1 → 1, without 0.032 → 0.032"
+    assert fig.layout.title.text == ("Largest rate that trains within 100 updates, 8 → 110 layers: with BN 1 → 1, without 0.032 → 0.032")
     assert [trace.y[0] for trace in fig.data if trace.marker.color == PAPER] == [0.1, 1e-4]
+
+
+def test_a_depth_that_no_rate_trains_ends_the_line_and_stands_at_the_foot(short):
+    slow = [run for run in short if (run.config.model.norm, run.config.model.depth) == ("none", 110)]
+    rest = [run for run in short if run not in slow]
+    fig = depth.edge_by_depth([*rest, *(made("none", 110, run.config.train.lr, run.config.seed, "slow") for run in slow)], True)
+    curve, foot = (next(trace for trace in fig.data if trace.name == name) for name in ("without", "without: none"))
+    assert curve.y[0] == pytest.approx(0.0316)
+    assert math.isnan(curve.y[1])
+    assert list(foot.x) == [110]
+    ticks = dict(zip(fig.layout.yaxis.tickvals, fig.layout.yaxis.ticktext, strict=True))
+    assert ticks[foot.y[0]] == "none"
+    assert foot.y[0] < min(tick for tick, text in ticks.items() if text != "none") == 1e-4
+    assert fig.layout.title.text.endswith("without 0.032 → none")
 
 
 def test_surviving_asks_less_than_training(short):
@@ -173,4 +187,4 @@ def test_surviving_asks_less_than_training(short):
 
 
 def test_an_edge_without_records_says_so():
-    assert depth.edge_by_depth([], True).layout.title.text == "Largest rate that trains: not yet measured"
+    assert depth.edge_by_depth([], True).layout.title.text == "Largest rate that trains within 100 updates: not yet measured"

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from bnlib import claims, meanfield, nets, probes, records
 from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig
-from bnlib.figures import activations, gradients, marks, style
+from bnlib.figures import activations, gradients, marks, setting, style
+from bnlib.figures import made as how_made
 from bnlib.studies import DEPTHS
 
 SLOPE = {"none": 0.05, "batch": 0.001}
@@ -253,6 +254,27 @@ def test_left_out_of_an_outer_product_is_nothing(init):
     assert gradients._rest(made(20, "batch", 0).array("channel_matrix"))[:16] == pytest.approx(1 - kept)
     assert max(lines(fig, "without")[0].y) < 1e-8
     assert "with it (" in fig.layout.title.text
+
+
+# The setting, and how the numbers were made
+
+
+@pytest.mark.parametrize(
+    ("mean", "title"),
+    [
+        (-1e-9, "In: mean 0.0, spread 1. Out: mean 0, spread 1."),
+        (-4.0, "In: mean −4.0, spread 1. Out: mean 0, spread 1."),
+    ],
+)
+def test_a_channel_says_its_mean_and_spread(mean, title):
+    values = np.array([-1.0, 1.0] * 10)
+    assert setting.channel(values + mean, values).layout.title.text == title
+
+
+def test_every_row_of_the_studies_has_three_cells(tmp_path):
+    rows = [line for line in how_made.studies_table(tmp_path).splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in rows} == {4}
+    assert any(r"lr / \|w\|^2 of each kernel" in line for line in rows)
 
 
 # Style

@@ -146,15 +146,21 @@ def test_fig_8_counts_the_first_of_fifty_bins():
 def test_growth_is_the_factor_that_was_put_in():
     by_size = {(M, 200): [r for r in spectra(17) if r.config.product == ProductConfig(M, 200)] for M in FACTORS}
     assert products.growth(by_size, 200, "condition").layout.title.text == "N = 200: each factor multiplies the condition number by 17"
+    assert products.per_factor(by_size, 200) == pytest.approx(17, rel=1e-4)
     for quantity in products.QUANTITIES.values():
         fig = products.growth(by_size, 200, quantity)
         (law,) = [trace for trace in fig.data if str(trace.name).startswith("law")]
         assert (np.diff(law.y) < 0).all() if quantity == "rank" else (np.diff(law.y) > 0).all()
 
 
+def test_the_power_is_that_of_the_square():
+    by_size = {(M, 200): [spectrum(M, 200, seed, np.full(200, np.log(M) / 2)) for seed in SEEDS] for M in FACTORS}
+    assert products.power_of_largest(by_size, 200) == pytest.approx(1)
+
+
 def test_restandardised_shows_both_arms_above_and_below():
     fig = products.restandardised(propagation(), 100, "stable_rank")
-    title = "64 factors: stable rank 1.5 plain, 4 re-standardised; condition 10⁸⁷, 10⁸⁷"
+    title = "64 factors: stable rank 1.5 without, 4 with BN; condition 10⁸⁷, 10⁸⁷"
     assert fig.layout.title.text == title
     for name, ends in (("without", (1.5, np.exp(200))), ("with BN", (4, np.exp(200)))):
         assert [trace.y[-1] for trace in lines(fig, name)] == pytest.approx(ends)
@@ -194,7 +200,7 @@ def test_runs_are_the_records_as_arrays():
 def test_the_maps_show_each_cell_once_and_the_cross_is_at_the_sliders():
     runs = laboratory.runs(as_claimed())
     fig = laboratory.bench(runs, 32, 0.1)
-    assert fig.layout.title.text == "32 factors, rate 0.1: plain diverges, re-standardised converges"
+    assert fig.layout.title.text == "32 factors, rate 0.1: without BN diverges, with BN converges"
     words = ("converges", "crawls", "diverges")
     for arm, axis in ((0, "x2"), (1, "x3")):
         marks = [trace for trace in plain(fig)["data"] if trace.get("xaxis") == axis and trace.get("name") in words]
@@ -213,7 +219,7 @@ def test_seeds_that_end_differently_are_counted_and_marked():
     for r in made[:2]:  # two of three seeds, plain, M = 1
         r.measured["status"][0], r.measured["loss"][0][2:] = "diverges", [None] * 3
     fig = laboratory.bench(laboratory.runs(made), 1, RATES[0])
-    assert fig.layout.title.text == "1 factor, rate 1.0×10⁻⁴: plain diverges (2 of 3), re-standardised converges"
+    assert fig.layout.title.text == "1 factor, rate 1.0×10⁻⁴: without BN diverges (2 of 3), with BN converges"
     crosses = next(t for t in lines(fig, "diverges") if t.yaxis in (None, "y"))
     assert list(crosses.x) == [10, 10]
     assert crosses.marker.color == RED
@@ -222,12 +228,12 @@ def test_seeds_that_end_differently_are_counted_and_marked():
 def test_outcomes_follow_the_records():
     made = as_claimed()
     fig = laboratory.outcomes(made, "rate")
-    assert fig.layout.title.text == "32 factors: largest usable rate 0.01 plain, 0.32 re-standardised"
+    assert fig.layout.title.text == "32 factors: largest usable rate 0.01 without BN, 0.32 with it"
     (edge, same), (cap,) = lines(fig, "2/λ_max"), lines(fig, "2/N")
     np.testing.assert_allclose(edge.y, [1 / M for M in DESCENDED])
     assert list(same.y) == list(edge.y)
     assert set(cap.y) == {0.2}
-    title = "32 factors: loss left at the best rate 0.3 plain, 1.0×10⁻⁶ re-standardised"
+    title = "32 factors: loss left at the best rate 0.3 without BN, 1.0×10⁻⁶ with it"
     assert laboratory.outcomes(made, "loss").layout.title.text == title
 
 
@@ -237,7 +243,7 @@ def test_the_edge_comes_to_meet_the_rate():
     seeds = np.split(three.y, np.flatnonzero(np.isnan(three.y)))  # each but the first with the gap before it
     assert [len(row) for row in seeds] == [len(laboratory.WATCHED) + (k > 0) for k in range(3)]
     assert [row[-1] for row in seeds] == pytest.approx([0.1] * 3, rel=0.3)
-    assert laboratory.edge_along(6, 10.0).layout.title.text == "Rate 10: re-standardised, 2/λ 3 of 3 diverge; plain, 3 of 3 diverge"
+    assert laboratory.edge_along(6, 10.0).layout.title.text == "Rate 10: with BN 2/λ 3 of 3 diverge; without, 3 of 3 diverge"
 
 
 # Verdicts

@@ -249,6 +249,14 @@ def test_the_page_escapes_what_it_shows():
     assert verdicts.by_chapter([one, dataclasses.replace(one)]).splitlines()[-1] == "| [Matrices](matrices) | 2 | 2 partly |"
 
 
+def test_chapters_come_in_the_books_order(judged: list[ledger.Judged]):
+    contents = [Path(part["file"]).name for part in yaml.safe_load((ROOT / "_toc.yml").read_text())["chapters"]]
+    assert list(verdicts.CHAPTERS) == [name for name in contents if name in verdicts.CHAPTERS]
+    assert list(verdicts.counted(judged)) == list(verdicts.CHAPTERS), "each has claims, and no other has"
+    rows = verdicts.by_chapter(judged).splitlines()[2:]
+    assert [row.split("(")[1].split(")")[0] for row in rows] == list(verdicts.CHAPTERS)
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_claims_can_be_filtered(width: int, built: Path, open_page: Callable[..., Watched], judged: list[ledger.Judged]):
     watched = open_page((built / "book" / "verdicts.html").as_uri(), viewport={"width": width, "height": 800})

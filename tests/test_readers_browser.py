@@ -329,9 +329,10 @@ def test_axe_finds_no_serious_fault_and_nothing_scrolls_sideways(name: str, buil
 
 
 def small(page: Page) -> list[str]:
-    """Controls of figures, of the page's head and foot, and folds, that are less than 44 pixels high."""
+    """Controls of figures, of code, of the page's head and foot, and folds, that are less than 44 pixels high."""
     figures = ".bnx :is(button, summary, select, input[type=range], .bnx-toggle label, li a)"
     parts = f"{figures}, .article-header-buttons button, .bn-cite summary, .bn-ledger summary, details.hide > summary"
+    parts += ", button.copybtn, button.toggle-button"
     return page.evaluate(
         f"""[...document.querySelectorAll("{parts}")].filter((e) => e.checkVisibility())
           .map((e) => [e.outerHTML.slice(0, 120), e.getBoundingClientRect().height]).filter(([, height]) => height < 43.9)"""
@@ -460,7 +461,7 @@ def test_paper_has_pictures_in_place_of_controls_and_is_black_on_white(name: str
     page = shown(open_page, built, name, "dark", 1280).page
     page.emulate_media(media="print", color_scheme="dark")
     assert page.locator(".bnx-still svg:visible").count() == page.locator(".bnx").count()
-    assert not page.locator(".bnx :is(button, input, select, summary):visible").count()
+    assert not page.locator("article :is(button, input, select, summary):visible").count()
     inks = page.evaluate("[...document.querySelectorAll('article :is(p, h1, h2, li, td)')].map((e) => getComputedStyle(e).color)")
     assert min(contrast(srgb(ink), rgb("#ffffff")) for ink in set(inks)) > 4.5
     assert page.pdf().startswith(b"%PDF")

@@ -18,7 +18,7 @@ from bnlib.claims import edges, held
 from bnlib.config import Norm
 from bnlib.controls import number_text
 from bnlib.figures.marks import crosses, faint, from_paper, joined, label, theory, until
-from bnlib.figures.style import PAPER, RED, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, power_label, readable
+from bnlib.figures.style import PAPER, RED, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, power_label, powers, readable
 from bnlib.records import Record
 from bnlib.studies import DEPTHS, LADDER, NORMAL, largest_that_survives, outcome
 
@@ -33,7 +33,15 @@ _ROWS = Axis("depth", -0.5, 6.5, ticks=range(7), labels=[str(depth) for depth in
 _DOMAINS = ((0.76, 0.97), (0.48, 0.69), (0.0, 0.28))  # of the panels, from the top
 _MARKS = {"diverged": "x", "dead": "circle-open", "slow": "triangle-down-open"}
 _VERB = {"diverged": "diverges", "dead": "is dead", "slow": "is slow", "trains": "trains"}
-_NONE = 3e-6  # where a row is drawn in which no rate trains
+_NONE = 1.6e-5  # where a depth is drawn at which no rate trains: at the foot, below all rates
+_EDGE = Axis(
+    "learning rate",
+    8e-6,
+    30,
+    log=True,
+    ticks=(_NONE, *(10.0**k for k in range(-4, 2))),
+    labels=("none", *map(power_label, powers(1e-4, 10))),
+)
 _DEPTH = Axis("depth", 0, 134, ticks=(8, 20, 32, 44, 56, 110))
 
 
@@ -189,24 +197,30 @@ def _share_of_an_epoch(run: Record) -> float:
 def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
     """The largest learning rate at which 100 updates train, or at least do not diverge, against depth; seeds faint, their median strong.
 
-    The median, since a seed that no rate trains has no place on a logarithmic axis: it is drawn at the foot.
+    Where no rate does, on a seed or in the median, the line ends and a hollow mark stands at the foot.
     """
-    fig, said, reach = figure("", (_DEPTH, Axis("learning rate", _NONE, 30, log=True))), [], ""
+    fig, said, reach = figure("", (_DEPTH, _EDGE)), [], ""
     for norm in PAIR:
         series = SERIES[norm]
         found = {depth: edges(max_lr, norm, depth) if trains else _survives(max_lr, norm, depth) for depth in DEPTHS}
-        rows = {depth: {seed: max(rate, _NONE) for seed, rate in rates.items()} for depth, rates in found.items() if rates}
+        rows = {depth: {seed: rate or math.nan for seed, rate in rates.items()} for depth, rates in found.items() if rates}
         seeds = sorted({seed for rates in rows.values() for seed in rates})
         faint(fig, [_of_seed(rows, seed) for seed in seeds], series)
-        middle = [float(np.median(list(rates.values()))) for rates in rows.values()]
+        middle = np.array([np.median(list(rates.values())) for rates in found.values() if rates])
+        drawn = np.where(middle > 0, middle, math.nan)
         look: dict[str, Any] = {"line": {"width": 2.5, "dash": series.dash}, "marker": {"symbol": series.symbol, "size": 8}}
-        fig.add_scatter(x=list(rows), y=middle, mode="lines+markers", line_color=series.colour, name=series.label, **look)
+        fig.add_scatter(x=list(rows), y=drawn, mode="lines+markers", line_color=series.colour, name=series.label, **look)
+        without = [depth for depth, rate in zip(rows, middle, strict=True) if not rate]
+        single = [depth for depth, rates in rows.items() if depth not in without and np.isnan(list(rates.values())).any()]
+        for depths, opacity, name in ((single, 0.4, "none on a seed"), (without, 1.0, "none")):
+            marker = {"symbol": f"{series.symbol}-open", "size": 8, "color": series.colour, "line": {"width": 1.8}}
+            at = [_NONE] * len(depths)
+            fig.add_scatter(x=depths, y=at, mode="markers", marker=marker, opacity=opacity, name=f"{series.label}: {name}")
         if rows:
-            said.append(f"{series.label} {' → '.join(readable(end) if end > _NONE else 'none' for end in (middle[0], middle[-1]))}")
-            none = middle[-1] <= _NONE
-            label(fig, max(rows), middle[-1], series.label + ": none" * none, series.colour, shift=8 * none)
+            said.append(f"{series.label} {' → '.join(readable(end) if end else 'none' for end in (middle[0], middle[-1]))}")
+            label(fig, max(rows), middle[-1] or _NONE, series.label, series.colour)
             reach = f"{min(rows)} → {max(rows)} layers"
-    what = "trains" if trains else "does not diverge"
+    what = "trains within 100 updates" if trains else "does not diverge within 100 updates"
     fig.update_layout(
         title_text=f"Largest rate that {what}, {reach}: {', '.join(said)}" if said else f"Largest rate that {what}: not yet measured"
     )

@@ -58,7 +58,7 @@ def bench(held: Runs, M: int, lr: float) -> go.Figure:
     """
     column, rate = DESCENDED.index(M), RATES.index(lr)
     plain, standard = (_most(held.status[arm, column, rate]) for arm in (0, 1))
-    title = f"{M} factor{'s' * (M > 1)}, rate {readable(lr)}: plain {plain}, re-standardised {standard}"
+    title = f"{M} factor{'s' * (M > 1)}, rate {readable(lr)}: without BN {plain}, with BN {standard}"
     fig = copy.deepcopy(_maps(held))
     fig.update_layout(title_text=title)
     for arm in (0, 1):
@@ -125,7 +125,7 @@ def outcomes(records: Sequence[Record], quantity: str) -> go.Figure:
     last = [float(np.median(values[:, -1])) for values in seeds]
     what = "largest usable rate" if quantity == "rate" else "loss left at the best rate"
     axis = Axis("learning rate", 1e-4, 10, log=True) if quantity == "rate" else Axis("loss / start", 1e-3, 2, log=True)
-    fig = figure(f"32 factors: {what} {readable(last[0])} plain, {readable(last[1])} re-standardised", (_FACTORS, axis))
+    fig = figure(f"32 factors: {what} {readable(last[0])} without BN, {readable(last[1])} with it", (_FACTORS, axis))
     edges, factors = runs(records).edge, np.array(DESCENDED, dtype=float)
     for arm, series in enumerate(ARMS):
         curve(fig, factors, np.maximum(seeds[arm], axis.low), series, markers=True, geometric=True)
@@ -149,7 +149,7 @@ def edge_along(M: int, lr: float) -> go.Figure:
     edges = [edges_along(M, lr, on) for on in (False, True)]
     words = [_moves(seeds) for seeds in edges]
     fig = figure(
-        f"Rate {readable(lr)}: re-standardised, 2/λ {words[1]}; plain, {words[0]}",
+        f"Rate {readable(lr)}: with BN 2/λ {words[1]}; without, {words[0]}",
         (_FROM_START, Axis("2/λ<sub>max</sub>", 1e-4, 1, log=True)),
     )
     x = np.maximum(WATCHED, 0.5)  # the start, on a logarithmic axis

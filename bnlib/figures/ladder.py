@@ -14,7 +14,7 @@ from bnlib import train
 from bnlib.claims import BN_RATE, NAMES, SHARE, beginning, progress_at, relative_step, spread, trained, updated
 from bnlib.controls import number_text
 from bnlib.figures.marks import crosses, faint, labels_apart, theory
-from bnlib.figures.style import RED, SERIES, Axis, Series, coarse, figure, readable
+from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, coarse, figure, readable
 from bnlib.figures.variants import AXIS, RANGE, note, rows, value
 from bnlib.records import Record
 from bnlib.studies import CAUSAL_RATES, FIRST, RUNGS, rung
@@ -27,9 +27,9 @@ MEASURES = {
 }
 BY = {"learning rate": "rate", "relative step": "step"}
 LOOKS = {name: SERIES[name] for name in ("none", "last-features", "batch")} | {
-    "clip": Series("clipping", "#7a6a00", "dot", "cross"),
+    "clip": Series("clipping", TEXT, "dot", "cross"),
     "fixup": Series("Fixup", "#CC79A7", "dashdot", "triangle-up"),
-    "skipinit": Series("SkipInit", "#E69F00", "longdashdot", "x"),
+    "skipinit": Series("SkipInit", "#56B4E9", "longdashdot", "x"),
 }
 WORDS = NAMES | {"batch": "BN", "last-features": "BN at the end"}  # beside a curve
 _RATE = Axis("learning rate", 0.007, 1.6, log=True, ticks=CAUSAL_RATES, labels=[number_text(r) for r in CAUSAL_RATES])
@@ -243,9 +243,9 @@ def reading(ladder: Sequence[Record]) -> str:
 def answer(ladder: Sequence[Record]) -> str:
     """Is it BN, or the rate? By the share of BN's progress that clipping makes at BN's relative step: it changes nothing but the step."""
     batch = trained(ladder, "batch", BN_RATE)
-    if not batch or not math.isfinite(clip := _matched(ladder, "clip")):
+    if not batch or not math.isfinite(_matched(ladder, "clip")):
         return "Whether it is BN or the rate, the ladder has not answered yet."
-    share = clip / (train.CHANCE - float(np.median([loss(r) for r in batch])))
+    share = _share(ladder, "clip")
     said = f"Clipping alone, with steps as long as BN's, goes {share:.0%} of its way in a hundred updates"
     if share >= SHARE:
         return f"{said}: so far it is the rate."
@@ -256,3 +256,25 @@ def _matched(ladder: Sequence[Record], name: str) -> float:
     """The median over seeds of a rung's progress at BN's relative step."""
     batch = trained(ladder, "batch", BN_RATE)
     return float(np.median([progress_at(ladder, name, r.config.seed, relative_step(r)) for r in batch]))
+
+
+def _share(ladder: Sequence[Record], name: str) -> float:
+    """A rung's progress at BN's relative step, as a share of BN's."""
+    return _matched(ladder, name) / (train.CHANCE - float(np.median([loss(r) for r in trained(ladder, "batch", BN_RATE)])))
+
+
+def cancelling(init: Sequence[Record], ladder: Sequence[Record]) -> str:
+    """What a/b after ten updates says of who learns fast, in sentences; nothing until BN and clipping are measured."""
+    before = {name: [value(r, "coherence_ratio") for r in first(init, name)] for name in ("batch", "clip")}
+    after = {name: [value(r, "coherence_ratio") for r in updated(ladder, name, BN_RATE) if r.status == "completed"] for name in before}
+    if not all([*before.values(), *after.values(), trained(ladder, "batch", BN_RATE)]):
+        return ""
+    moved = {name: f"from {spread(before[name], '.2g')} to {spread(after[name], '.2g')}" for name in before}
+    share, times = _share(ladder, "clip"), float(np.median(after["clip"]) / np.median(after["batch"]))
+    said = f"**What it means.** Ten updates at {BN_RATE} take $a/b$ {moved['batch']} with BN, and {moved['clip']} with clipping. "
+    if times > 1 and share < SHARE:
+        return said + (
+            f"So clipping ends with {readable(times)} times BN's ratio, while at BN's relative step it comes only {share:.0%} of BN's way "
+            "(20 layers, above). Once training has begun, the ratio does not tell who learns fast. What it describes is the first step."
+        )
+    return said + f"At BN's relative step clipping comes {share:.0%} of BN's way (20 layers, above)."

@@ -13,12 +13,13 @@ from jaxtyping import Float
 
 from bnlib import sources, train
 from bnlib.claims import PAPER as PAPERS
-from bnlib.claims import arms, final, gain, rate, spread
+from bnlib.claims import arms, final, rate, spread
 from bnlib.figures.marks import Curve, faint, labels_apart
-from bnlib.figures.style import PAPER, RED, SERIES, Axis, Series, coarse, figure, powers, readable
+from bnlib.figures.style import PAPER, RED, SERIES, Axis, Series, coarse, figure, powers
 from bnlib.records import Record
 
 POINTS = 120  # of a curve, at most
+FITTED = 95  # per cent of its training images right: a training that has come to its end
 IMAGES = {"test images": "test", "training images": "train"}
 LOOKS = {
     "large": SERIES["batch"],
@@ -63,7 +64,7 @@ def digitised(arm: str, part: str) -> tuple[int, Float[np.ndarray, " points"], F
 def accuracy(runs: Sequence[Record], shown: str, part: str, epochs: bool) -> go.Figure:
     """Fig 1: accuracy on the test or the training images, against the share of training done or the epochs (logarithmic).
 
-    Seeds faint, their mean strong, a red cross where one diverged; grey and hollow, the paper.
+    Seeds faint, their median strong, a red cross where one diverged; grey and hollow, the paper.
     """
     held, chosen = arms(runs), list(PAPERS) if shown == "all" else [shown]
     x = Axis("epochs", 0.9, 90_000, log=True, ticks=powers(1, 1000)) if epochs else Axis("% of training", 0, 150, ticks=range(0, 101, 25))
@@ -96,10 +97,10 @@ def _draw(fig: go.Figure, seeds: Sequence[Record], arm: str, part: str, epochs: 
     ended = [curve for curve, run in zip(curves, seeds, strict=True) if run.status == "completed"]
     if not ended:
         return gone[0], low + 1.5, f"{name} diverges", RED
-    x, mean = ended[0][0], np.mean([y for _, y in ended], axis=0)
+    x, middle = ended[0][0], np.median([y for _, y in ended], axis=0)
     line = {"color": look.colour, "width": 2.5, "dash": look.dash}
-    fig.add_scatter(x=x, y=coarse(mean), mode="lines", line=line, name=name)
-    return float(x[-1]), float(mean[-1]), name, _ink(arm)
+    fig.add_scatter(x=x, y=coarse(middle), mode="lines", line=line, name=name)
+    return float(x[-1]), float(middle[-1]), name, _ink(arm)
 
 
 def _ink(arm: str) -> str:
@@ -134,22 +135,36 @@ def _lowest(runs: Sequence[Record]) -> int:
 
 
 def _finding(runs: Sequence[Record], shown: str, part: str) -> str:
+    """How far above the net without BN those with it end, ours beside the paper's: medians over seeds."""
     held = arms(runs)
     if shown != "all":
         return _one_arm(held.get(shown, []), shown, part)
-    if part == "train":
-        ours = [float(np.mean([final(run, part) for run in seeds])) for seeds in held.values()]
-        ends = ours or [float(digitised(arm, part)[2][-1]) for arm in PAPERS]
-        whose = "Ours" if ours else "The paper's"
-        return f"{whose} end with {np.nanmin(ends):.1f} to {np.nanmax(ends):.1f} % of the training images right"
-    if {"large", "none"} <= held.keys():
-        whose, rates = "", {arm: rate(held[arm]) for arm in ("large", "matched") if arm in held}
-        gains = [gain(runs, arm, "none") for arm in rates]
-    else:
-        whose, rates = "The paper: ", {arm: PAPERS[arm][1] for arm in ("large", "matched")}
-        gains = [digitised(arm, part)[2][-1:] - digitised("none", part)[2][-1:] for arm in rates]
-    words = [f"{signed(float(np.mean(seeds)))} points at {lr:g}" for seeds, lr in zip(gains, rates.values(), strict=True)]
-    return f"{whose}BN gains {', '.join(words)}" + ", the rate of the net without" * (len(words) == 2)
+    with_bn = ("large", "matched")
+    papers = [float(digitised(arm, part)[2][-1] - digitised("none", part)[2][-1]) for arm in with_bn]
+    on = ", training images" * (part == "train")
+    if not {"large", "none"} <= held.keys():
+        return f"The paper{on}: {_above(papers, PAPERS['large'][1], PAPERS['none'][1])}"
+    ours = _above([median_gain(runs, arm, "none", part) for arm in with_bn if arm in held], rate(held["large"]), rate(held["none"]))
+    return f"Ours{on}: {ours} (the paper: {' and '.join(f'{points:+.1f}' for points in papers)})".replace("-", "−")
+
+
+def _above(points: Sequence[float], large: float, own: float) -> str:
+    """Such as "BN at 0.1 ends 20.2 points above none at 0.01, and at that same rate 15.2 above"."""
+    same = f", and at that same rate {_apart(points[1], '')}" if len(points) == 2 else ""
+    return f"BN at {large:g} ends {_apart(points[0], ' points')} none at {own:g}{same}"
+
+
+def _apart(points: float, unit: str) -> str:
+    """Such as "0.7 points below"; a question mark where a run diverged."""
+    if not math.isfinite(points):
+        return f"?{unit} (diverged) above"
+    return f"{abs(points):.1f}{unit} {'above' if points >= 0 else 'below'}"
+
+
+def median_gain(runs: Sequence[Record], better: str, worse: str, part: str = "test") -> float:
+    """Points of final accuracy between two arms, the median over the seeds that both have; NaN where one of them diverged."""
+    held = [{run.config.seed: final(run, part) for run in arms(runs).get(arm, ())} for arm in (better, worse)]
+    return float(np.median([held[0][seed] - held[1][seed] for seed in held[0].keys() & held[1].keys()] or [math.nan]))
 
 
 def _one_arm(seeds: Sequence[Record], arm: str, part: str) -> str:
@@ -157,18 +172,13 @@ def _one_arm(seeds: Sequence[Record], arm: str, part: str) -> str:
     if not seeds:
         return f"The paper's {setting(*PAPERS[arm])}: {values[-1]:.1f} % after {total:,} epochs; not measured here yet"
     ended = [value for run in seeds if math.isfinite(value := final(run, part))]
-    ours = f"{np.mean(ended):.1f} % after {epochs_of(seeds[0]):,} epochs" if ended else "diverges"
+    ours = f"{np.median(ended):.1f} % after {epochs_of(seeds[0]):,} epochs" if ended else "diverges"
     papers = f" at {PAPERS[arm][1]:g}" if rate(seeds) != PAPERS[arm][1] else ""
     return f"{setting(PAPERS[arm][0], rate(seeds))}: {ours}; the paper{papers}: {values[-1]:.1f} % after {total:,}"
 
 
-def signed(value: float) -> str:
-    """A difference with its sign; a question mark where a run diverged."""
-    return f"{value:+.1f}".replace("-", "−") if math.isfinite(value) else "? (diverged)"
-
-
 def table(runs: Sequence[Record]) -> str:
-    """Final test accuracy in Markdown: ours, the mean and the range of the seeds, beside the paper's."""
+    """Final test accuracy in Markdown: ours, the median and the range of the seeds, beside the paper's."""
     held = arms(runs)
     rows = ["| | ours | the paper, digitised |", "|---|---|---|"]
     words = {"large": "BN, the large rate", "between": "BN, between", "matched": "BN, the same rate", "none": "no BN"}
@@ -178,7 +188,7 @@ def table(runs: Sequence[Record]) -> str:
         if seeds:
             ended = [value for run in seeds if math.isfinite(value := final(run))]
             reach = f" ({min(ended):.1f} to {max(ended):.1f})" if len(ended) > 1 else ""
-            parts = [f"**{np.mean(ended):.1f} %**{reach}"] if ended else []
+            parts = [f"**{np.median(ended):.1f} %**{reach}"] if ended else []
             parts += [f"**{len(seeds) - len(ended)} of {len(seeds)} diverged**"] if len(ended) < len(seeds) else []
             cell = f"{', '.join(parts)} at {rate(seeds):g}, {epochs_of(seeds[0]):,} epochs, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
         rows.append(f"| {words[arm]} | {cell} | **{values[-1]:.1f} %** at {lr:g}, {total:,} epochs |")
@@ -200,27 +210,57 @@ def others(runs: Sequence[Record]) -> str:
     return f"Trained as well: {'; '.join(said)}." if said else ""
 
 
-def first_updates(held: Mapping[str, Sequence[Record]], close: bool) -> go.Figure:
-    """The loss of each of the first mini-batches before its update, in the paper's settings.
+def caveats(runs: Sequence[Record]) -> str:
+    """In words, what keeps the comparison at equal rates open: trainings that have not come to their end, and rates that were not tried."""
+    held = arms(runs)
+    if not {"matched", "none"} <= held.keys():
+        return ""
+    fits = {arm: float(np.median([final(run, "train") for run in held[arm]])) for arm in ("matched", "none")}
+    said, epochs, own = [], epochs_of(held["none"][0]), rate(held["none"])
+    if all(fit < FITTED for fit in fits.values()):
+        said.append(
+            f"After {epochs:,} epochs neither training has finished: of their training images the network with BN has "
+            f"{fits['matched']:.0f} % right, the one without {fits['none']:.0f} %."
+        )
+    whole = [run.config for run in runs if run.config.train and not run.config.train.steps]
+    tried = sorted({c.train.lr for c in whole if c.train and c.model and c.model.norm == "none"})
+    if higher := [lr for lr in tried if lr > own]:
+        said.append(f"And without BN no rate between {own:g} and {higher[0]:g} was tried: one of them might serve it better.")
+    return " ".join(said)
 
-    Seeds faint, their geometric mean strong; in the close-up the axis is linear and the mean is over 11 updates, too.
+
+def curves(runs: Sequence[Record]) -> str:
+    """In words, how many curves there are, and which of the paper's settings have none of ours."""
+    held = arms(runs)
+    without = [setting(*PAPERS[arm]) for arm in PAPERS if arm not in held]
+    only = f"; for {' and '.join(without)} there is none" if held and without else ""
+    return f"*All four* settings make {len(PAPERS) + len(held)} curves: the paper's {len(PAPERS)} and {len(held)} of ours{only}."
+
+
+def first_updates(held: Mapping[str, Sequence[Record]], close: bool) -> go.Figure:
+    """The loss of each of the first mini-batches before its update, in the paper's settings; both axes are logarithmic.
+
+    Seeds faint, their geometric mean strong; in the close-up the axes are linear and the mean is over 11 updates, too.
     """
     losses = {arm: [run.array("step_loss") for run in seeds] for arm, seeds in held.items()}
     count, top = max(len(loss) for seeds in losses.values() for loss in seeds), 4.0
-    ends = np.concatenate([(np.min(loss), np.max(loss[np.isfinite(loss)])) for seeds in losses.values() for loss in seeds])
+    ends = np.concatenate([(np.nanmin(loss), np.max(loss[np.isfinite(loss)])) for seeds in losses.values() for loss in seeds])
     whole = Axis("mini-batch loss", float(ends.min()) / 1.5, max(10.0, float(ends.max())) * 1.5, log=True)
-    y = Axis("mini-batch loss", 0.0, top) if close else whole
-    fig = figure(_from_to(held, losses), (Axis("update", 0, 1.5 * count, ticks=range(0, count + 1, 100)), y))
+    y = Axis("mini-batch loss", min(math.floor(2 * ends.min()) / 2, 2.0), top) if close else whole
+    x = Axis("mini-batch", 0, 1.5 * count, ticks=range(0, count + 1, 100)) if close else Axis("mini-batch", 0.9, 12 * count, log=True)
+    if not close:
+        x = replace(x, ticks=[tick for tick in (1, 3, 10, 30, 100, 300) if tick <= count])
+    fig = figure(_from_to(held, losses), (x, y))
     labels = []
     for arm, seeds in losses.items():
         look, name = LOOKS[arm], setting(*PAPERS[arm], " ")
         if len(seeds) > 1:
             shown = [np.where(loss <= top, loss, np.nan) if close else loss for loss in seeds]
-            faint(fig, [(np.arange(float(len(loss))), loss) for loss in shown], replace(look, label=name))
+            faint(fig, [(np.arange(1.0, len(loss) + 1), loss) for loss in shown], replace(look, label=name))
         gone = [loss for loss, run in zip(seeds, held[arm], strict=True) if run.status != "completed"]
         if gone:
             marker, last = {"symbol": "x", "size": 9, "color": RED}, [min(float(loss[np.isfinite(loss)][-1]), y.high) for loss in gone]
-            fig.add_scatter(x=[len(loss) - 1 for loss in gone], y=last, mode="markers", marker=marker, name=f"{name} diverges")
+            fig.add_scatter(x=[len(loss) for loss in gone], y=last, mode="markers", marker=marker, name=f"{name} diverges")
         if survived := [loss for loss, run in zip(seeds, held[arm], strict=True) if run.status == "completed"]:
             mean = np.exp(np.mean([np.log(loss) for loss in survived], axis=0))
             end = float(np.exp(np.log(mean[-train.WINDOW :]).mean()))
@@ -228,25 +268,41 @@ def first_updates(held: Mapping[str, Sequence[Record]], close: bool) -> go.Figur
                 mean = np.convolve(np.pad(mean, 5, mode="edge"), np.full(11, 1 / 11), mode="valid")
                 mean = np.where(mean <= top, mean, np.nan)
             line = {"color": look.colour, "width": 2.5, "dash": look.dash}
-            fig.add_scatter(y=coarse(mean), mode="lines", line=line, name=name)
-            labels.append((count - 1, min(end, y.high), name, _ink(arm)))
+            fig.add_scatter(x=np.arange(1.0, len(mean) + 1), y=coarse(mean), mode="lines", line=line, name=name)
+            labels.append((count, min(end, y.high), name, _ink(arm)))
     labels_apart(fig, labels)
     return fig
 
 
 def _from_to(held: Mapping[str, Sequence[Record]], losses: Mapping[str, Sequence[np.ndarray]]) -> str:
-    """The loss at the start and after the last updates without BN and at the large rate, medians over seeds."""
+    """The loss of the first mini-batch and of the last 20 without BN and at the large rate, medians over seeds."""
     words = []
     for arm in [arm for arm in ("none", "large") if arm in held]:
         gone = sum(run.status != "completed" for run in held[arm])
-        last = f"{readable(np.median([loss[-train.WINDOW :].mean() for loss in losses[arm]]))}" if not gone else f"{gone} diverge"
-        words.append(f"{setting(*PAPERS[arm])}: {readable(np.median([loss[0] for loss in losses[arm]]))} → {last}")
-    return f"Loss over the first updates. {'; '.join(words)}".replace(". no", ". No")
+        last = f"{np.median([loss[-train.WINDOW :].mean() for loss in losses[arm]]):.3g}" if not gone else f"{gone} diverge"
+        words.append(f"{np.median([loss[0] for loss in losses[arm]]):.3g} → {last} ({setting(*PAPERS[arm])})")
+    return f"Loss from the first mini-batch to the last: {', '.join(words)}"
+
+
+def at_start(held: Mapping[str, Sequence[Record]]) -> str:
+    """In words, the loss before the first update, medians and ranges of the seeds; once for settings that begin alike."""
+    found: dict[str, list[str]] = {}
+    for arm, seeds in held.items():
+        found.setdefault(spread([run.measured["initial_loss"] for run in seeds], ".3g"), []).append(arm)
+    names = {value: [setting(*PAPERS[arm]) for arm in alike] for value, alike in found.items()}
+    said = {
+        value: "with BN, at every rate" if len(alike) > 1 and {PAPERS[arm][0] for arm in found[value]} == {"batch"} else " and ".join(alike)
+        for value, alike in names.items()
+    }
+    return "; ".join(f"{value} ({words})" for value, words in said.items())
 
 
 def provenance(runs: Sequence[Record]) -> sources.Source:
     """The line below a figure of these runs; of the paper's curves alone where there are none."""
-    return sources.source(runs) if runs else sources.Source("from the paper", "Fig 1, digitised; no run of ours is recorded yet", None, [])
+    if runs:
+        ours = sources.source(runs)
+        return replace(ours, line=f"in colour · {ours.line} · in grey: the paper's Fig 1, digitised")
+    return sources.Source("from the paper", "Fig 1, digitised; no run of ours is recorded yet", None, [])
 
 
 def differs(runs: Sequence[Record], plateau: Sequence[Record]) -> str:
@@ -266,7 +322,7 @@ def differs(runs: Sequence[Record], plateau: Sequence[Record]) -> str:
             f"{others}."
         )
     fits = {arm: [share for run in seeds if math.isfinite(share := final(run, "train"))] for arm, seeds in held.items()}
-    if short := {arm: np.mean(shares) for arm, shares in fits.items() if shares and np.mean(shares) < 95}:
+    if short := {arm: np.median(shares) for arm, shares in fits.items() if shares and np.median(shares) < FITTED}:
         shares = ", ".join(f"{setting(PAPERS[arm][0], rate(held[arm]))} {share:.0f} %" for arm, share in short.items())
         parts.append(
             f"Trainings that end early: of their own training images ours get right {shares}; the paper's, all but one per cent or less. "

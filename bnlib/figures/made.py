@@ -14,7 +14,8 @@ def studies_table(root: Path) -> str:
         hours += row["hours"]
         counts = f"{row['planned'] - row['missing']} of {row['planned']}" + f", {row['diverged']} diverged" * (row["diverged"] > 0)
         failed = f", {row['failed']} failed" * (row["failed"] > 0)
-        rows.append(f"| **{study.name}** {study.about}<br>`bnlib sweep {study.name}` | {counts}{failed} | {row['hours']:.2f} |")
+        about = study.about.replace("|", r"\|")  # a bar would end the cell
+        rows.append(f"| **{study.name}** {about}<br>`bnlib sweep {study.name}` | {counts}{failed} | {row['hours']:.2f} |")
     head = "| study | runs made | hours |\n|---|---|---|"
     return "\n".join(
         [head, *rows, "", f"*In all {hours:.1f} hours, of one processor core or one GPU each. What has no runs waits to be measured.*"]

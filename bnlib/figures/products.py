@@ -133,13 +133,11 @@ def fig_8(spectra: Group) -> str:
 
 def growth(spectra: Group, N: int, quantity: str) -> go.Figure:
     """How a product's singular values spread with the number of factors; thin, the limit for large N or for large M."""
-    each = [log_values(spectra[M, N]) for M in FACTORS]
-    logs = np.stack([values[: min(map(len, each))] for values in each], axis=1)
+    logs = _all_factors(spectra, N)
     M = np.arange(1.0, 65.0)
     if quantity == "condition":
         shown = np.exp(logs[..., 0] - logs[..., -1])
-        factor = np.exp(np.median(np.polyfit(FACTORS, np.log(shown).T, 1)[0]))
-        title = f"N = {N}: each factor multiplies the condition number by {readable(factor)}"
+        title = f"N = {N}: each factor multiplies the condition number by {readable(per_factor(spectra, N))}"
         limit, name = np.array([np.exp(matrices.log_condition_limit(int(m), N)) for m in M]), "law, M → ∞"
     elif quantity == "largest":
         shown = np.exp(logs[..., 0])
@@ -158,6 +156,25 @@ def growth(spectra: Group, N: int, quantity: str) -> go.Figure:
     else:
         label(fig, 24, float(limit[23]), name, anchor="right", shift=12 if quantity == "largest" else -12)
     return fig
+
+
+def _all_factors(spectra: Group, N: int) -> Float[np.ndarray, "seeds factors N"]:
+    """ln of the singular values of the seeds that have all numbers of factors."""
+    each = [log_values(spectra[M, N]) for M in FACTORS]
+    return np.stack([values[: min(map(len, each))] for values in each], axis=1)
+
+
+def per_factor(spectra: Group, N: int) -> float:
+    """What each factor multiplies the condition number by: of a line fitted to its logarithm, the median over seeds."""
+    logs = _all_factors(spectra, N)
+    return float(np.exp(np.median(np.polyfit(FACTORS, (logs[..., 0] - logs[..., -1]).T, 1)[0])))
+
+
+def power_of_largest(spectra: Group, N: int) -> float:
+    """The power of M that the square of the largest singular value grows with from 4 factors on, the median over seeds."""
+    factors = [M for M in FACTORS if M >= 4]
+    largest = _all_factors(spectra, N)[:, [FACTORS.index(M) for M in factors], 0]
+    return float(np.median(np.polyfit(np.log(factors), 2 * largest.T, 1)[0]))
 
 
 def _at_ends(values: Float[np.ndarray, "seeds factors"]) -> str:
@@ -196,7 +213,7 @@ def restandardised(records: Sequence[Record], N: int, quantity: str) -> go.Figur
     text = next(text for text, key in HELD.items() if key == quantity)
     ends = {on: np.median(of[quantity][:, -1]) for on, of in held.items()}
     powers = [power_label(np.exp(np.median(of["log_condition"][:, -1]))) for of in held.values()]
-    title = f"64 factors: {text} {readable(ends[False])} plain, {readable(ends[True])} re-standardised; condition {powers[0]}, {powers[1]}"
+    title = f"64 factors: {text} {readable(ends[False])} without, {readable(ends[True])} with BN; condition {powers[0]}, {powers[1]}"
     x = Axis("after factor", 0, 82, ticks=(1, 16, 32, 48, 64))
     fig = figure(title, (x, _HELD[quantity]), (x, _CONDITION), height=520, stack=True)
     for on, series in ((False, _PLAIN), (True, _STANDARD)):

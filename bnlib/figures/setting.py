@@ -15,7 +15,8 @@ WHAT = ("what the convolution sends", "what BN passes on")
 def channel(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]) -> go.Figure:
     """Histograms of one channel's values before and after BN, on the same axis."""
     upper, lower, share = Axis("", -LIMIT, LIMIT), Axis("value in the channel", -LIMIT, LIMIT), Axis("share", 0, 0.4)
-    title = f"In: mean {before.mean():.1f}, spread {before.std():.1f}. Out: mean {abs(after.mean()):.0f}, spread {after.std():.0f}."
+    mean = f"{round(float(before.mean()), 1) + 0.0:.1f}".replace("-", "−")  # no sign before a zero
+    title = f"In: mean {mean}, spread {before.std():.2g}. Out: mean {abs(after.mean()):.0f}, spread {after.std():.0f}."
     fig = figure(title, (upper, share), (lower, share), names=WHAT, stack=True)
     for panel, (what, values, series) in enumerate(zip(WHAT, (before, after), (SERIES["none"], SERIES["batch"]), strict=True)):
         counts, _ = np.histogram(values, BINS)

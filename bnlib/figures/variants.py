@@ -4,6 +4,7 @@ Records of the studies `init`, `steps` and `variants` in, figures and Markdown o
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,7 +14,7 @@ from bnlib.claims import BN_RATE, beginning, explodes_at, final, growth, held, s
 from bnlib.controls import number_text
 from bnlib.figures.depth import Cell, cells
 from bnlib.figures.marks import labels_apart
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, power_label, readable
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, power_label, powers, readable
 from bnlib.lines import MINI_BATCHES
 from bnlib.records import Record
 from bnlib.studies import NORMAL
@@ -55,12 +56,12 @@ def at_start(init: Sequence[Record], measure: str, depth: int) -> go.Figure:
     """A measure of each normaliser's network at initialisation, by three initialisations; a mark a seed, a line between Xavier and He."""
     found = {(n, by): np.array([value(r, measure) for r in beginning(init, n, by, depth)[:3]]) for n in NORMS for by in INITS}
     median = {key: float(np.median(values)) for key, values in found.items()}
-    fold = "-fold" if measure == "growth" else ""
-    said = {key: readable(middle) + fold for key, middle in median.items()}
-    what = {"growth": "σ grows", "coherence_ratio": "a/b is", "gradient_kurtosis": "kurtosis is", "loss": "the loss is"}[measure]
+    what = {"growth": "σ", "coherence_ratio": "a/b is", "gradient_kurtosis": "kurtosis is", "loss": "the loss is"}[measure]
+    said = {n: [median[n, by] for by in ("xavier", "he")] for n in ("none", "batch")}
+    words = {n: _grow(*pair) if measure == "growth" else tuple(map(readable, pair)) for n, pair in said.items()}
     title = (
-        f"{depth} layers, without: {what} {said['none', 'xavier']} from Xavier's start, {said['none', 'he']} from He's; "
-        f"with BN {said['batch', 'xavier']} and {said['batch', 'he']}"
+        f"{depth} layers, without: {what} {words['none'][0]} from Xavier's start, {words['none'][1]} from He's; "
+        f"with BN {'it ' * (measure == 'growth')}{words['batch'][0]} and {words['batch'][1]}"
     )
     fig = rows(title, [ROWS.get(n, SERIES[n].label) for n in NORMS], Axis(AXIS[measure], *RANGE[measure], log=True))
     for row, n in enumerate(NORMS):
@@ -77,8 +78,17 @@ def at_start(init: Sequence[Record], measure: str, depth: int) -> go.Figure:
     return fig
 
 
+def _grow(one: float, other: float) -> tuple[str, str]:
+    """Two factors in words, such as "shrinks to 0.47" and "grows 5.5-fold"; the verb once where it is the same."""
+    first, second = (f"grows {readable(factor)}-fold" if factor >= 1 else f"shrinks to {readable(factor)}" for factor in (one, other))
+    verb = first.split()[0] + " "
+    return first, second.removeprefix(verb)
+
+
 def rows(title: str, names: Sequence[str], x: Axis) -> go.Figure:
-    """An empty figure with a row for each name, the first at the top."""
+    """An empty figure with a row for each name, the first at the top. The logarithmic axis has few ticks, beside so long names."""
+    ticks = powers(x.low, x.high, most=5)
+    x = replace(x, ticks=ticks, labels=[power_label(tick) for tick in ticks])
     fig = figure(title, (x, Axis("", len(names) - 0.5, -0.5, ticks=range(len(names)), labels=names)), height=90 + 38 * len(names))
     fig.update_layout(margin={"l": 142, "t": 30})
     return fig

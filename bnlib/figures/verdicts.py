@@ -9,6 +9,20 @@ from bnlib.claims.verdict import WORDS
 from bnlib.ledger import KNOWN, Judged
 
 RESULTS = "../_static/results"  # of the built book, as seen from a chapter
+CHAPTERS = (  # that have claims, in the book's order
+    "setting",
+    "learning-rates",
+    "divergence",
+    "activations",
+    "gradients",
+    "matrices",
+    "depth",
+    "generalisation",
+    "variants",
+    "laboratory",
+    "bridge",
+    "since-2018",
+)
 
 
 def title(chapter: str) -> str:
@@ -28,16 +42,23 @@ def badge(word: str, text: str, link: str = "") -> str:
     )
 
 
+def counted(judged: Sequence[Judged]) -> dict[str, Counter[str]]:
+    """Of each chapter that has claims, in the book's order, how many came to what."""
+    found: dict[str, Counter[str]] = {name: Counter() for name in CHAPTERS}
+    for one in judged:
+        found.setdefault(one.entry.chapter, Counter())[one.verdict.word] += 1
+    return {name: words for name, words in found.items() if words}
+
+
 def page(judged: Sequence[Judged]) -> str:
     """Every claim, as HTML. A script makes the filters work; without it they do not show."""
     words = Counter(one.verdict.word for one in judged)
-    chapters = Counter(one.entry.chapter for one in judged)
     return (
         '<div class="bn-ledger"><p>'
         + " ".join(badge(word, f"{words[word]} {word}") for word in WORDS if words[word])
         + "</p><form hidden>"
         + _menu("verdict", "verdict", [(word, f"{word} ({words[word]})") for word in WORDS if words[word]])
-        + _menu("chapter", "chapter", [(name, f"{title(name)} ({count})") for name, count in chapters.items()])
+        + _menu("chapter", "chapter", [(name, f"{title(name)} ({found.total()})") for name, found in counted(judged).items()])
         + '<label>text <input type="search" name="text"></label></form>'
         + f'<p role="status">{len(judged)} claims</p><ol>'
         + "".join(_claim(one) for one in judged)
@@ -84,10 +105,9 @@ def in_short(judged: Sequence[Judged], statements: Mapping[str, Mapping[str, str
 
 
 def by_chapter(judged: Sequence[Judged]) -> str:
-    """A Markdown table: for each chapter how many of its claims came to what."""
+    """A Markdown table: for each chapter, in the book's order, how many of its claims came to what."""
     rows = []
-    for name in dict.fromkeys(one.entry.chapter for one in judged):
-        words = Counter(one.verdict.word for one in judged if one.entry.chapter == name)
+    for name, words in counted(judged).items():
         came = ", ".join(f"{words[word]} {word}" for word in WORDS if words[word])
         rows.append(f"| [{title(name)}]({name}) | {words.total()} | {came} |")
     return "\n".join(["| chapter | claims | came to |", "|---|---|---|", *rows])

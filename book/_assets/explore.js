@@ -212,7 +212,7 @@
       for (const [name, key] of wanted) {
         const i = figure.controls.findIndex((control) => control.input.name === name), stop = figure.controls[i]?.keys.indexOf(key);
         if (stop >= 0) stops[i] = stop;
-        else notice = `The address asks for ${name} = ${key}, which this figure does not have; it shows its start.`;
+        else notice = `The address asks for ${figure.controls[i]?.label ?? name} ${key}, which this figure does not have; it shows its start.`;
       }
       figure.show(notice ? figure.start : stops, notice);
     }
