@@ -82,6 +82,13 @@ def test_the_longer_run_decides_which_rate_needs_bn():
     assert found.because == "of 1 seed measured at 0.1 with BN and without, 1 train with BN and 0 without; a verdict needs 3"
 
 
+def test_three_hundred_updates_count_before_a_hundred():
+    runs = [short(norm, seed, end=2.3) for seed in range(3) for norm in ("batch", "none")]
+    longer = {"step_loss": [2.3] * 280 + [2.1] * 20, "logit_spread": 1.0}
+    runs += [made("fig1-small", "batch", seed, longer, lr=0.1, steps=300, schedule="constant") for seed in range(3)]
+    assert claims.paper_rate_needs_bn(runs).word == claims.paper_rate_needs_bn(runs[::-1]).word == "reproduced"
+
+
 @pytest.mark.parametrize(
     ("trains", "word"),
     [((1e-4, 3.16e-4), "reproduced"), ((1e-4, 1e-3), "partly"), ((3.16e-4,), "partly"), ((1e-2,), "not reproduced")],
@@ -124,6 +131,20 @@ def grid(deep: float, shallow: float, normalised: float) -> list[records.Record]
 )
 def test_depth_costs_rate(edges, word):
     assert claims.depth_costs_rate(grid(*edges)).word == word
+
+
+def test_a_network_that_no_rate_trains_is_judged_by_what_it_survives():
+    def idle(edge: float) -> list[records.Record]:
+        """At 110 layers without BN nothing learns; beyond `edge` it diverges."""
+        stays = {"step_loss": [2.3] * 100, "logit_spread": 1.0}
+        ends = {lr: "completed" if lr <= edge else "diverged@9" for lr in LADDER}
+        setting = {"steps": 100, "schedule": "constant"}
+        return [made("max-lr", "none", seed, stays, 110, ends[lr], lr=lr, **setting) for seed in range(3) for lr in LADDER]
+
+    others = [*row("none", 8, 0.1), *row("batch", 110, 0.1)]
+    assert claims.depth_costs_rate([*idle(1e-3), *others]).word == "reproduced"
+    assert claims.depth_costs_rate([*idle(0.1), *others]).word == "not reproduced"
+    assert claims.edges(idle(0.1), "none", 110) == {0: 0.0, 1: 0.0, 2: 0.0}
 
 
 def test_a_seed_counts_once_its_row_is_complete():

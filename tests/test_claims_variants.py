@@ -126,7 +126,8 @@ def test_seeds_that_survive_without_bn_count():
 
 
 @pytest.mark.parametrize(
-    ("ends", "word"), [((1.8, 1.8, 1.8), "reproduced"), ((1.8, 2.29, 1.8), "partly"), ((2.29, None, 2.29), "not reproduced")]
+    ("ends", "word"),
+    [((1.8, 1.8, 1.8), "reproduced"), ((1.8, 2.29, 1.8), "partly"), ((2.29, None, 2.29), "partly"), ((None,) * 3, "not reproduced")],
 )
 def test_other_normalisers_against_bn_at_one_rate(ends, word):
     norms = zip(("layer", "group", "instance"), ends, strict=True)
