@@ -21,7 +21,7 @@ JUDGES = [
     name for name in claims.__all__
     if inspect.isfunction(function := getattr(claims, name))
     and typing.get_type_hints(function)["return"] is claims.Verdict
-    and name != "pending"
+    and name not in ("judge", "pending")
 ]  # fmt: skip
 """The functions that judge a claim."""
 _TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())

@@ -241,7 +241,7 @@ def check(figure: Explorer) -> None:
         colour = line.get("color", marker.get("color"))
         row = len(set(trace.get("y", ()))) == 1  # of a kind, and named at its side
         if colour in (BLUE, VERMILION) and trace.get("opacity", 1) > 0.6 and trace["type"] == "scatter" and not row:
-            look = (trace["mode"], line.get("dash") if "lines" in trace["mode"] else None, marker.get("symbol"))
+            look = (trace["mode"], line.get("dash") if "lines" in trace["mode"] else None, str(marker.get("symbol")))
             strong.setdefault((trace.get("xaxis"), trace.get("yaxis")), {}).setdefault(colour, set()).add(look)
     for looks in strong.values():
         assert not looks.get(BLUE, set()) & looks.get(VERMILION, set()), f"{figure.name} tells BN from none by colour alone"
