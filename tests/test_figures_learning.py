@@ -145,8 +145,8 @@ def test_first_updates_that_diverge():
 
 def test_settings_that_begin_alike_are_told_once():
     held = {arm: [short(*setting, seed) for seed in range(2)] for arm, setting in claims.PAPER.items()}
-    assert learning.at_start(held) == "2.6 (2.6 to 2.6) (with BN, at every rate); 300 (300 to 300) (no BN at 0.0001)"
-    assert learning.at_start({"large": held["large"]}) == "2.6 (2.6 to 2.6) (BN at 0.1)"
+    assert learning.at_start(held) == "2.6 (2.6 to 2.6) with BN; 300 (300 to 300) without"
+    assert learning.at_start({"large": held["large"], "matched": held["matched"][:1]}) == "2.6 (2.6 to 2.6) with BN"
 
 
 def test_what_differs_follows_from_the_runs():

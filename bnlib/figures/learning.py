@@ -285,16 +285,12 @@ def _from_to(held: Mapping[str, Sequence[Record]], losses: Mapping[str, Sequence
 
 
 def at_start(held: Mapping[str, Sequence[Record]]) -> str:
-    """In words, the loss before the first update, medians and ranges of the seeds; once for settings that begin alike."""
-    found: dict[str, list[str]] = {}
+    """In words, the loss before the first update, which no rate has changed yet: medians and ranges of the seeds, with BN and without."""
+    losses: dict[str, dict[int, float]] = {}
     for arm, seeds in held.items():
-        found.setdefault(spread([run.measured["initial_loss"] for run in seeds], ".3g"), []).append(arm)
-    names = {value: [setting(*PAPERS[arm]) for arm in alike] for value, alike in found.items()}
-    said = {
-        value: "with BN, at every rate" if len(alike) > 1 and {PAPERS[arm][0] for arm in found[value]} == {"batch"} else " and ".join(alike)
-        for value, alike in names.items()
-    }
-    return "; ".join(f"{value} ({words})" for value, words in said.items())
+        losses.setdefault(PAPERS[arm][0], {}).update({run.config.seed: run.measured["initial_loss"] for run in seeds})
+    names = {"batch": "with BN", "none": "without"}
+    return "; ".join(f"{spread(list(of_seed.values()), '.3g')} {names[norm]}" for norm, of_seed in losses.items())
 
 
 def provenance(runs: Sequence[Record]) -> sources.Source:
