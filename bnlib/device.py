@@ -65,9 +65,31 @@ def on_stream(device: torch.device | str) -> AbstractContextManager[object]:
     """A CUDA stream of the run's own, so that several runs fill one GPU; on a processor nothing."""
     if torch.device(device).type != "cuda":
         return nullcontext()
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
-    return torch.cuda.stream(stream)
+    return _own_stream(device)
+
+
+_streams: set[int] = set()  # in use
+_streams_lock = threading.Lock()
+
+
+@contextmanager
+def _own_stream(device: torch.device | str) -> Iterator[None]:
+    """One that no other run has: CUDA hands out 32 in turn, and two runs on one would be captured into each other's graphs."""
+    with _streams_lock:
+        for _ in range(2 * 32):
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            if stream.cuda_stream not in _streams:
+                break
+        else:
+            raise ConfigError("a GPU has streams for 32 runs at once, and no more: ask for fewer with --per-gpu")
+        _streams.add(stream.cuda_stream)
+    try:
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        with _streams_lock:
+            _streams.discard(stream.cuda_stream)
 
 
 def compiled(net: ResNet) -> nn.Module:

@@ -5,6 +5,7 @@ its learning rate. An update needs nothing of the host, so that a GPU can replay
 order and augmentation. A `Trainer` can be saved after any update and resumed, bit for bit.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -62,7 +63,10 @@ def train(
         trainer = Trainer(run, dataset, device)
         if resume is not None:
             trainer.load_state_dict(resume)
-        return trainer.finish(list(callbacks))
+        try:
+            return trainer.finish(list(callbacks))
+        finally:
+            trainer.graphs = None  # they hold on to the trainer, and so to the GPU's memory
 
 
 class Trainer:
@@ -152,7 +156,8 @@ class Trainer:
                     self._end_epoch(*self.test())
                 for callback in callbacks:
                     callback(self)
-        if self.diverged is not None and not self.setting.steps:
+        begun = self.step % self.steps_per_epoch or not self.step  # an epoch, whose part before the divergence is its last row
+        if self.diverged is not None and not self.setting.steps and begun:
             self._end_epoch(math.nan, math.nan)
         return self.result()
 
@@ -326,7 +331,9 @@ class Trainer:
         self.plateau.optimizer.param_groups[0]["lr"] = state["plateau_lr"]
         self.seen.copy_(state["seen"])
         for name in _STATE:
-            setattr(self, name, state[name])
+            setattr(self, name, copy.deepcopy(state[name]))
+        self.planned = -1
+        self.alarm.flag.zero_()
         if self.step_loss:
             self.limit.fill_(DIVERGED * max(1.0, self.step_loss[0]))
 

@@ -1,8 +1,12 @@
 """The training loop against a plain one, its divergence, and its resumption."""
 
+import copy
 import io
+import itertools
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +19,7 @@ from torch.nn import functional as F
 
 from bnlib import data, nets, train
 from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
-from bnlib.device import Alarm, Graphs, arithmetic
+from bnlib.device import Alarm, Graphs, arithmetic, on_stream
 
 IMAGES = data.synthetic(100, 30)
 SMALL = DataConfig("synthetic", 100, 30)
@@ -186,18 +190,31 @@ def test_divergence_ends_a_run_and_keeps_what_was_measured():
     assert result.measured["train_loss"][-1] == pytest.approx(np.mean(losses[:step]), rel=1e-6)
 
 
-def test_divergence_in_a_later_epoch_keeps_the_whole_epochs():
+@pytest.mark.parametrize(("step", "epochs"), [(6, [1.0, 1.5]), (4, [1.0]), (8, [1.0, 2.0])])
+def test_divergence_in_a_later_epoch_keeps_the_whole_epochs(step: int, epochs: list[float]):
     class Blow:
         def __call__(self, trainer: train.Trainer) -> None:
-            if trainer.step == 6:
+            if trainer.step == step:
                 with torch.no_grad():
                     trainer.net.linear.weight.fill_(math.inf)
 
     result = train.train(run(), IMAGES, [Blow()])
-    assert result.status == "diverged@6"
-    assert result.measured["epoch"] == [1.0, 1.5]
-    assert math.isnan(result.measured["test_loss"][1])
-    assert math.isfinite(result.measured["test_loss"][0])
+    assert result.status == f"diverged@{step}"
+    assert result.measured["epoch"] == epochs
+    assert np.isfinite(result.measured["test_loss"]).tolist() == [epoch == int(epoch) for epoch in epochs]
+
+
+def test_a_state_can_be_loaded_into_a_trainer_that_has_gone_on():
+    trainer, other = train.Trainer(run(), IMAGES), train.Trainer(run(), IMAGES)
+    trainer.advance()
+    trainer._look()
+    state = copy.deepcopy(trainer.state_dict())
+    expected = without_times(trainer.finish([]))
+    for _ in range(3):
+        other.advance()
+    other.load_state_dict(state)
+    assert without_times(other.finish([])) == expected
+    assert state["step_loss"] == expected[1]["step_loss"][:1], "the state is left as it was"
 
 
 @pytest.mark.parametrize("start", [math.nan, math.inf])
@@ -408,3 +425,38 @@ def test_the_test_averages_over_images_not_batches(count: int):
     assert loss == pytest.approx(F.cross_entropy(logits, one_by_one.y_test).item(), rel=1e-4)
     assert acc == pytest.approx((logits.argmax(1) == one_by_one.y_test).float().mean().item())
     assert trainer.net.training
+
+
+def test_runs_beside_each_other_have_streams_of_their_own(monkeypatch: pytest.MonkeyPatch):
+    """CUDA hands out its streams in turn; one that another run still has is passed over."""
+    handed = itertools.cycle(range(32))
+
+    class Stream:
+        def __init__(self, device: str) -> None:
+            self.cuda_stream = next(handed)
+
+        def wait_stream(self, other: object) -> None: ...
+
+    taken: list[int] = []
+
+    @contextmanager
+    def taking(stream: Stream) -> Iterator[None]:
+        taken.append(stream.cuda_stream)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "stream", taking)
+    with ExitStack() as stack:
+        stack.enter_context(on_stream("cuda"))
+        for _ in range(40):  # short runs beside a long one
+            with on_stream("cuda"):
+                pass
+        assert taken.count(taken[0]) == 1
+        for _ in range(31):
+            stack.enter_context(on_stream("cuda"))
+        assert len(set(taken[-31:] + taken[:1])) == 32
+        with pytest.raises(ConfigError, match="32 runs at once"), on_stream("cuda"):
+            pass
+    with on_stream("cuda"):
+        pass

@@ -53,5 +53,7 @@ def in_paper_setting(records: Sequence[Record], norm: str, depth: int = 110) -> 
 
 
 def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], float]) -> Float[np.ndarray, " seeds"]:
-    """`measure` of each seed's record in the paper's setting."""
-    return np.array([measure(record) for record in in_paper_setting(records, norm)])
+    """`measure` of each seed's record in the paper's setting, of the seeds that are there with BN and without."""
+    arms = ("none", "batch")
+    rows = dict(zip(arms, together(*(in_paper_setting(records, arm) for arm in arms)), strict=True))
+    return np.array([measure(record) for record in rows[norm]])
