@@ -16,10 +16,11 @@ FEW = 10  # updates
 
 def edges(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, float]:
     """The largest learning rate that trains, by seed; 0 where none does. A seed counts once all its planned rates are measured."""
-    return {seed: largest_that_trains(row) or 0.0 for seed, row in _by_seed(max_lr, norm, depth).items()}
+    return {seed: largest_that_trains(row) or 0.0 for seed, row in by_seed(max_lr, norm, depth).items()}
 
 
-def _by_seed(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, list[Record]]:
+def by_seed(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, list[Record]]:
+    """The runs of study `max-lr` of one kind of network, of each seed of which all that are planned are there."""
     study, found = STUDIES["max-lr"], held(max_lr, norm=norm, depth=depth)
     assert study.refine is not None
     first = [run for run in study.runs if run.seed == 0 and run.model and (run.model.norm, run.model.depth) == (norm, depth)]
@@ -36,7 +37,7 @@ def depth_costs_rate(max_lr: Sequence[Record]) -> Verdict:
     but without BN none trains 110 layers in 100 updates, and nothing is less than any rate.
     """
     claim = "Without BN a deep network bears only small learning rates; a shallow one bears much larger ones."
-    rows = [_by_seed(max_lr, norm, depth) for norm, depth in (("none", 110), ("none", 8), ("batch", 110))]
+    rows = [by_seed(max_lr, norm, depth) for norm, depth in (("none", 110), ("none", 8), ("batch", 110))]
     seeds = sorted(set.intersection(*(set(row) for row in rows)))
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))

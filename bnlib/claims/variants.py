@@ -14,7 +14,7 @@ from bnlib.claims.evidence import complete_seeds, held, together
 from bnlib.claims.initialisation import beginning, cancellation, growth
 from bnlib.claims.ladder import BN_RATE, each_progress, keeps_up, trained
 from bnlib.claims.learning import BETTER, final
-from bnlib.claims.rates import edge_text
+from bnlib.claims.rates import by_seed, edge_text
 from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
 from bnlib.lines import MINI_BATCHES, SIZES
@@ -96,18 +96,16 @@ def last_bn_bears_larger_rates(records: Sequence[Record]) -> Verdict:
     rates are measured.
     """
     claim = "One BN at the end lets 110 layers train at rates far above those that they bear without."
-    none, last = (held(records, study=s, norm=n, depth=110) for s, n in (("max-lr", "none"), ("variants-short", "last-features")))
+    none = by_seed([r for r in records if r.config.study == "max-lr"], "none", 110)
+    last = held(records, study="variants-short", norm="last-features", depth=110)
     planned = [run for run in STUDIES["variants-short"].runs if run.model and run.model.norm == "last-features"]
-    seeds = [seed for seed in complete_seeds(planned, last) if any(r.config.seed == seed for r in none)]
+    seeds = [seed for seed in complete_seeds(planned, last) if seed in none]
     if len(seeds) < SEEDS:
         return pending(claim, len(seeds))
-    low, high = (
-        np.array([largest_that_survives(r for r in runs if r.config.seed == seed) or 0.0 for seed in seeds]) for runs in (none, last)
-    )
+    arms = [none[seed] for seed in seeds], [[r for r in last if r.config.seed == seed] for seed in seeds]
+    low, high = (np.array([largest_that_survives(runs) or 0.0 for runs in arm]) for arm in arms)
     there = [next((r.status for r in held(last, lr=PAPERS_RUNG) if r.config.seed == seed), "") == "completed" for seed in seeds]
-    plain, best = (
-        np.array([largest_that_trains(r for r in runs if r.config.seed == seed) or 0.0 for seed in seeds]) for runs in (none, last)
-    )
+    plain, best = (np.array([largest_that_trains(runs) or 0.0 for runs in arm]) for arm in arms)
     return judge(
         claim,
         {
