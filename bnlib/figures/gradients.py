@@ -72,7 +72,7 @@ def histogram(records: Sequence[Record], depth: int, where: int, own: bool) -> g
     wider, narrower = sorted(PAIR, key=lambda norm: -typical[norm])
     ratio = f"{readable(np.median(width[wider] / width[narrower]))} times {'larger' if wider == 'none' else 'smaller'}"
     title = f"Layer {layer} of {depth}: {ratio} without BN; kurtosis {readable(kurtosis['none'])}, with BN {readable(kurtosis['batch'])}"
-    unit = "its standard deviation" if own else f"the wider one's standard deviation, {readable(typical[wider])} (median of seeds)"
+    unit = "its standard deviation" if own else f"the larger std, {readable(typical[wider])} (median)"
     fig = figure(title, (Axis(f"entry / {unit}", -4, 4), Axis("density", 1e-4, 1e3, log=True)))
     for norm in (wider, narrower):
         series = SERIES[norm]
