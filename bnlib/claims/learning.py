@@ -71,9 +71,9 @@ def final(run: Record, part: str = "test") -> float:
     return float(100 * accuracy[-1]) if run.status == "completed" else float("nan")
 
 
-def gain(runs: Sequence[Record], better: str, worse: str) -> Float[np.ndarray, " seeds"]:
-    """Points of final test accuracy between two arms, for each seed that both have; NaN where one of them diverged."""
-    held = [{run.config.seed: final(run) for run in arms(runs).get(arm, ())} for arm in (better, worse)]
+def gain(runs: Sequence[Record], better: str, worse: str, part: str = "test") -> Float[np.ndarray, " seeds"]:
+    """Points of final accuracy between two arms, for each seed that both have; NaN where one of them diverged."""
+    held = [{run.config.seed: final(run, part) for run in arms(runs).get(arm, ())} for arm in (better, worse)]
     return np.array([held[0][seed] - held[1][seed] for seed in sorted(held[0].keys() & held[1].keys())])
 
 

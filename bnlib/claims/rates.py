@@ -117,7 +117,7 @@ def paper_rate_needs_bn(runs: Sequence[Record]) -> Verdict:
     seeds = sorted(found["batch"].keys() & found["none"].keys())
     if not seeds:
         return pending(claim, 0)
-    trains = {norm: np.array([by_seed[seed] for seed in seeds]) for norm, by_seed in found.items()}
+    trains = {norm: np.array([of_seed[seed] for seed in seeds]) for norm, of_seed in found.items()}
     return judge(
         claim,
         {"it trains with BN": trains["batch"], "it does not without": ~trains["none"]},

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
+from scipy.stats import spearmanr
 
 from bnlib import jacobian
 from bnlib.claims import at_end, held, ln_condition, paces, rates_and_conditions, rung, spread, usable_step
@@ -216,11 +217,7 @@ def rates(records: Sequence[Record], joined_by: str) -> go.Figure:
 def over_depths(records: Sequence[Record], norm: str, joined_by: str) -> list[float]:
     """Of each seed with five depths or more, the rank correlation of the largest rate that trains with the condition number or the gain."""
     found = rates_and_conditions(records, (norm,), joined_by)
-    return [float(np.corrcoef(_ranks(at), _ranks(rate))[0, 1]) for at, rate in found.values() if len(at) >= 5]
-
-
-def _ranks(row: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
-    return np.array([np.mean(np.flatnonzero(np.sort(row) == value)) for value in row])
+    return [float(spearmanr(at, rate).statistic) for at, rate in found.values() if len(at) >= 5]
 
 
 def off_by(records: Sequence[Record], quantity: str) -> Float[np.ndarray, "seeds size"]:

@@ -13,13 +13,13 @@ from jaxtyping import Float
 
 from bnlib import sources, train
 from bnlib.claims import PAPER as PAPERS
-from bnlib.claims import arms, final, rate, spread
+from bnlib.claims import arms, final, gain, rate, spread
+from bnlib.claims.learning import FITTED
 from bnlib.figures.marks import Curve, faint, labels_apart
 from bnlib.figures.style import PAPER, RED, SERIES, Axis, Series, coarse, figure, powers
 from bnlib.records import Record
 
 POINTS = 120  # of a curve, at most
-FITTED = 95  # per cent of its training images right: a training that has come to its end
 IMAGES = {"test images": "test", "training images": "train"}
 LOOKS = {
     "large": SERIES["batch"],
@@ -163,8 +163,8 @@ def _apart(points: float, unit: str) -> str:
 
 def median_gain(runs: Sequence[Record], better: str, worse: str, part: str = "test") -> float:
     """Points of final accuracy between two arms, the median over the seeds that both have; NaN where one of them diverged."""
-    held = [{run.config.seed: final(run, part) for run in arms(runs).get(arm, ())} for arm in (better, worse)]
-    return float(np.median([held[0][seed] - held[1][seed] for seed in held[0].keys() & held[1].keys()] or [math.nan]))
+    points = gain(runs, better, worse, part)
+    return float(np.median(points)) if len(points) else math.nan
 
 
 def _one_arm(seeds: Sequence[Record], arm: str, part: str) -> str:
