@@ -127,6 +127,7 @@ class TrainConfig(Section):
     threads: int = _help("processor threads, which decide the order of summation", 1)
     engine: Engine = _help("on a GPU: operations launched one by one; a whole update as a CUDA graph; the same, compiled by block", "eager")
     clip: float = _help("length to which a longer gradient is shortened, weight decay apart; 0 for never", 0.0)
+    limit: float = _help("loss at which a run is stopped, over its first loss or 1, the larger; 0 for none that is finite", 1e3)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,8 +139,8 @@ class TrainConfig(Section):
             raise ConfigError(f"TrainConfig.momentum is {self.momentum}; it must be at least 0 and below 1")
         if self.weight_decay < 0:
             raise ConfigError(f"TrainConfig.weight_decay is {self.weight_decay}; it must be at least 0")
-        if self.clip < 0:
-            raise ConfigError(f"TrainConfig.clip is {self.clip}; it must be at least 0")
+        for name in ("clip", "limit"):
+            _at_least(self, name, 0)
 
 
 @dataclass(frozen=True)

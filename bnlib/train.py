@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bnlib import data, nets
-from bnlib.config import ConfigError, RunConfig
+from bnlib.config import ConfigError, RunConfig, TrainConfig
 from bnlib.device import Alarm, Graphs, arithmetic, check_precision, compiled, on_stream
 
-DIVERGED = 1e3  # times max(1, initial loss); the paper's limit is 1e3 itself, which an unnormalised net may exceed at the start
+DIVERGED = TrainConfig.limit  # of max(1, first loss); the paper's limit is 1e3 itself, which an unnormalised net may exceed at the start
 KEPT = 100  # updates whose mini-batch loss is kept one by one, from the first; of a run of `steps`, all
 PATIENCE = 10  # epochs without a lower training loss after which the "plateau" schedule divides the rate
 CHANCE = math.log(nets.CLASSES)  # the loss of a net that knows nothing
@@ -247,11 +247,15 @@ class Trainer:
                 self.step_loss.append(loss)
             if self.above_1e3 is None and not loss <= 1e3:
                 self.above_1e3 = step
-            if not (math.isfinite(loss) and loss <= DIVERGED * max(1.0, self.step_loss[0])):
+            if not (math.isfinite(loss) and loss <= self._most()):
                 self.step = self.diverged = step
                 break
         self.read = self.step
-        self.limit.fill_(DIVERGED * max(1.0, self.step_loss[0]))
+        self.limit.fill_(self._most())
+
+    def _most(self) -> float:
+        """The loss beyond which the run counts as diverged."""
+        return (self.setting.limit or math.inf) * max(1.0, self.step_loss[0])
 
     def test(self) -> tuple[float, float]:
         """Mean cross-entropy and share of right answers over the test images, in evaluation mode."""
@@ -335,7 +339,7 @@ class Trainer:
         self.planned = -1
         self.alarm.flag.zero_()
         if self.step_loss:
-            self.limit.fill_(DIVERGED * max(1.0, self.step_loss[0]))
+            self.limit.fill_(self._most())
 
 
 _ROWS = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "gradient_norm", "seconds")

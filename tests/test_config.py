@@ -59,6 +59,7 @@ runs = st.builds(
         schedule=st.sampled_from(get_args(Schedule)),
         augment=st.booleans(),
         clip=st.floats(0, 10),
+        limit=st.floats(0, 1e9),
         threads=st.integers(1, 8),
     ),
     linear=st.none() | st.builds(LinearConfig, restandardise=st.booleans(), batch=st.integers(2, 512), steps=st.integers(1, 5000)),
@@ -87,6 +88,7 @@ def test_defaults_never_change():
             "threads": 1,
             "engine": "eager",
             "clip": 0.0,
+            "limit": 1e3,
         },
     }
 
@@ -141,6 +143,7 @@ def test_depth_is_six_n_plus_two(depth: int):
         (lambda: TrainConfig(momentum=1.0), "at least 0 and below 1"),
         (lambda: TrainConfig(weight_decay=-1e-4), "at least 0"),
         (lambda: TrainConfig(clip=-1.0), "clip is -1.0; it must be at least 0"),
+        (lambda: TrainConfig(limit=-1.0), "limit is -1.0; it must be at least 0"),
         (lambda: TrainConfig(precision="fp16"), "must be one of fp32, tf32, bf16"),
         (lambda: RunConfig.from_dict({"study": "init", "seed": 0, "modle": {}}), "no section 'modle'"),
         (lambda: RunConfig.from_dict({"study": "init", "seed": 0, "model": {"dpeth": 8}}), "no field 'dpeth'"),

@@ -190,6 +190,26 @@ def test_divergence_ends_a_run_and_keeps_what_was_measured():
     assert result.measured["train_loss"][-1] == pytest.approx(np.mean(losses[:step]), rel=1e-6)
 
 
+def test_without_a_limit_a_run_goes_on_as_long_as_its_loss_is_finite():
+    class Spoil:
+        def __init__(self, weight: float) -> None:
+            self.weight = weight
+
+        def __call__(self, trainer: train.Trainer) -> None:
+            if trainer.step == 2:
+                with torch.no_grad():
+                    trainer.net.linear.weight.fill_(self.weight).mul_(torch.eye(10, 64))
+
+    setting = {"lr": 1e-9, "steps": 4}
+    assert train.train(run(**setting), IMAGES, [Spoil(1e6)]).status == "diverged@2"
+    result = train.train(run(**setting, limit=0.0), IMAGES, [Spoil(1e6)])
+    assert result.status == "completed"
+    assert result.measured["above_1e3"] == 2
+    assert len(result.measured["step_loss"]) == 4
+    assert train.train(run(**setting, limit=0.0), IMAGES, [Spoil(math.inf)]).status == "diverged@2"
+    assert train.train(run(**setting, limit=1e9), IMAGES, [Spoil(1e6)]).status == "completed"
+
+
 @pytest.mark.parametrize(("step", "epochs"), [(6, [1.0, 1.5]), (4, [1.0]), (8, [1.0, 2.0])])
 def test_divergence_in_a_later_epoch_keeps_the_whole_epochs(step: int, epochs: list[float]):
     class Blow:

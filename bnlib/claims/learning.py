@@ -14,7 +14,12 @@ from bnlib.records import Record
 from bnlib.sources import paper
 
 PAPER = {"large": ("batch", 0.1), "between": ("batch", 0.003), "matched": ("batch", 1e-4), "none": ("none", 1e-4)}
-_SMALL = {"large": ("batch", studies.EDGE), "matched": ("batch", studies.EDGE / 10), "none": ("none", studies.EDGE / 10)}
+_SMALL = {
+    "large": ("batch", studies.EDGE),
+    "between": ("batch", studies.BETWEEN),
+    "matched": ("batch", studies.EDGE / 10),
+    "none": ("none", studies.EDGE / 10),
+}
 ARMS = {"fig1": PAPER, "fig1-165": PAPER, "fig1-small": _SMALL}  # the best first, each with its arms
 BETTER, NO_BETTER = 5.0, 2.0  # points of test accuracy
 FITTED = 95.0  # per cent of the training images right, of a training that has come to its end; the paper's four are above 99

@@ -17,7 +17,7 @@ from bnlib.studies.sharpness import (
 )
 from bnlib.studies.since import BATCHES, EFFECTIVE, NARROW, SINCE, TRUNKS, WIDTHS
 from bnlib.studies.study import Measure, Study, measure
-from bnlib.studies.training import EDGE, FIG1, LADDER, TRAINING, largest_that_survives, largest_that_trains, outcome
+from bnlib.studies.training import BETWEEN, EDGE, FIG1, LADDER, TRAINING, largest_that_survives, largest_that_trains, outcome
 
 STUDIES = {study.name: study for study in (*BEGINNING, *PRODUCTS, *TRAINING, *CAUSAL, *SINCE, *BRIDGE, SHARPNESS)}
 
@@ -31,6 +31,7 @@ def get(name: str) -> Study:
 
 __all__ = [
     "BATCHES",
+    "BETWEEN",
     "BIASED_SIZES",
     "BOTH",
     "CAUSAL_RATES",

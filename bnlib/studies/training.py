@@ -15,6 +15,7 @@ from bnlib.studies.study import Study
 
 LADDER = tuple(float(f"{rate:.3g}") for rate in np.geomspace(1e-5, 10, 13))  # learning rates, half-decades
 FIG1 = (("batch", 0.1, 165), ("none", 1e-4, 2400), ("batch", 1e-4, 2400), ("batch", 0.003, 1320))  # normaliser, rate, epochs
+BETWEEN = LADDER[7]  # between a tenth of the next and that, in the logarithm
 EDGE = 0.1  # the largest rate of the ladder at which 100 updates train an unnormalised ResNet-32, by the first seed of `max-lr`
 GPU: dict[str, Any] = {"engine": "graph", "precision": "tf32"}  # of the runs that need a GPU; bf16 only once `precision` clears it
 
@@ -69,6 +70,19 @@ def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
                 yield _cell("max-lr", seed, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
 
 
+def _recovery_runs() -> Iterator[RunConfig]:
+    """300 updates at rates at which `max-lr` saw the loss rise beyond 1000, and stopped; here it goes on as long as the loss is finite."""
+    explode = {
+        ("none", (8, 14, 20, 32)): (1.0, 3.16, 10.0),
+        ("none", (44, 56)): (0.1, 0.316, 1.0),
+        ("none", (110,)): (0.001, 0.00316, 0.01),
+        ("batch", (56,)): (10.0,),
+    }
+    for seed, ((norm, depths), rates) in product(range(5), explode.items()):
+        for depth, lr in product(depths, rates):
+            yield _cell("recovery", seed, depth, norm, TrainConfig(lr=lr, steps=300, schedule="constant", limit=0.0))
+
+
 def _fig1_runs(study: str, equal_epochs: int | None, seeds: int) -> Iterator[RunConfig]:
     for seed, (norm, lr, epochs) in product(range(seeds), FIG1):
         yield _cell(study, seed, 110, norm, TrainConfig(lr=lr, epochs=equal_epochs or epochs, **GPU))
@@ -81,6 +95,7 @@ def _fig1_small_runs() -> Iterator[RunConfig]:
     At its largest rate the unnormalised net gets through 100 updates, but not through 40 epochs. So both arms at a tenth of that, too:
     added, and made the arms of `claims.learning`, when this had been seen, and nothing yet of what they do there. The third seed of
     those arms was added when two had been seen, and so was that of ResNet-110 at 0.1, whose 100 updates of `max-lr` are too few to tell.
+    BN at the rate between its two was added last, with three seeds, when those were known.
     """
     images = DataConfig(train_size=10_000, test_size=2_000)
     for seed in range(2):
@@ -93,6 +108,8 @@ def _fig1_small_runs() -> Iterator[RunConfig]:
     for norm, lr in (("batch", EDGE), ("batch", EDGE / 10), ("none", EDGE / 10)):
         yield replace(_cell("fig1-small", 2, 32, norm, TrainConfig(lr=lr, epochs=40)), data=images)
     yield _cell("fig1-small", 2, 110, "batch", TrainConfig(lr=0.1, steps=300, schedule="constant"))
+    for seed in range(3):
+        yield replace(_cell("fig1-small", seed, 32, "batch", TrainConfig(lr=BETWEEN, epochs=40)), data=images)
 
 
 def _fig1_plateau_runs() -> Iterator[RunConfig]:
@@ -132,6 +149,7 @@ def _variants_short_runs() -> Iterator[RunConfig]:
 
 TRAINING = (
     Study("max-lr", "100 updates at every depth and learning rate", tuple(_max_lr_runs()), refine=_refine_max_lr),
+    Study("recovery", "300 updates at rates that make the loss pass 1000, not stopped there", tuple(_recovery_runs())),
     Study("fig1-small", "Fig 1 as far as two cores go: ResNet-32, 10,000 images, 40 epochs", tuple(_fig1_small_runs())),
     Study("fig1", "the paper's Fig 1: ResNet-110, four settings", tuple(_fig1_runs("fig1", None, 5))),
     Study("fig1-165", "the four settings of Fig 1, 165 epochs each", tuple(_fig1_runs("fig1-165", 165, 2))),
