@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bnlib import data, nets, train
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from bnlib.device import arithmetic, on_stream
+from bnlib.train.device import arithmetic, on_stream
 
 BATCH = 128
 PASSES = 14.5

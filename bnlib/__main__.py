@@ -10,10 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bnlib import data, executors, files, ledger, records, report, studies, transfer
+from bnlib import data, files, records, studies
 from bnlib import sweep as sweeps
-from bnlib.bars import Bars, verdict
+from bnlib.claims import ledger
 from bnlib.config import ConfigError, DataConfig
+from bnlib.sweep import executors, report, transfer
+from bnlib.sweep.bars import Bars, verdict
 
 HELP = """Measure the claims of 'Understanding Batch Normalization'.
 

@@ -12,31 +12,7 @@ from typing import Any
 
 import torch
 
-# The modules whose text decides a measured number.
-_NUMBERS = (
-    "config",
-    "data",
-    "files",
-    "nets",
-    "probes",
-    "channels",
-    "matrices",
-    "relu",
-    "linear",
-    "device",
-    "train",
-    "lines",
-    "noise",
-    "curvature",
-    "mlp",
-    "trunk",
-    "catapult",
-    "rescale",
-    "relative",
-    "jacobian",
-    "population",
-    "sharpening",
-)
+_NUMBERS = ("config", "data", "files", "nets", "train", "matrices", "probes")  # modules and packages whose text decides a measured number
 
 
 @cache
@@ -45,7 +21,8 @@ def code() -> dict[str, Any]:
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for name in _NUMBERS:
-        digest.update((package / f"{name}.py").read_bytes())
+        for path in sorted((package / name).glob("*.py")) or [package / f"{name}.py"]:
+            digest.update(path.read_bytes())
 
     def git(*args: str) -> str | None:
         done = subprocess.run(["git", "-C", package, *args], capture_output=True, text=True, check=False)

@@ -8,9 +8,9 @@ import pytest
 import toys
 from rich.console import Console
 
-from bnlib.bars import Bars, verdict
 from bnlib.sweep import Summary
-from bnlib.worker import Outcome, begun
+from bnlib.sweep.bars import Bars, verdict
+from bnlib.sweep.worker import Outcome, begun
 
 
 def shown(tmp_path: Path, terminal: bool) -> str:

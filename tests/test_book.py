@@ -19,8 +19,8 @@ from browser import Watched, wait_drawn
 from chapters import JUPYTER_BOOK, PAGES, ROOT, explorers
 from playwright.sync_api import Page
 
-from bnlib.controls import Control
 from bnlib.explore import Explorer
+from bnlib.explore.controls import Control
 from bnlib.figures.style import SERIES
 
 sys.path.append(str(ROOT / "book" / "_ext"))

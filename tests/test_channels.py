@@ -5,10 +5,10 @@ import pytest
 import torch
 from test_probes import batch, seen_by_autograd, summands
 
-from bnlib.channels import LAYERS, QUANTILES, at_layers
 from bnlib.config import ModelConfig
 from bnlib.nets import build, layer_at
 from bnlib.probes import at_initialisation
+from bnlib.probes.channels import LAYERS, QUANTILES, at_layers
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])

@@ -14,9 +14,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bnlib import checkpoints, data, train
-from bnlib.checkpoints import Checkpoint, CheckpointError
+from bnlib import data, train
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from bnlib.train import checkpoints
+from bnlib.train.checkpoints import Checkpoint, CheckpointError
 
 IMAGES = data.synthetic(100, 30)
 ABOUT = {"numbers": "abc", "torch": torch.__version__ + "", "device": "cpu"}

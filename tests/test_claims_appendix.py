@@ -8,9 +8,9 @@ import pytest
 from test_claims_divergence import STEPS, made
 
 from bnlib import claims, records
-from bnlib.channels import LAYERS
 from bnlib.config import DataConfig, LinearConfig, ModelConfig, ProbeConfig, ProductConfig, RunConfig
-from bnlib.lines import MINI_BATCHES
+from bnlib.probes.channels import LAYERS
+from bnlib.probes.lines import MINI_BATCHES
 from bnlib.studies import CONDITIONED, NORMAL, WITH_RELU
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnlib import claims, jacobian, records
+from bnlib import claims, records
 from bnlib.config import DataConfig, InputConfig, JacobianConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+from bnlib.probes import jacobian
 from bnlib.studies import LADDER, TOWARDS
 
 SEEDS = range(3)

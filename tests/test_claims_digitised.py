@@ -8,7 +8,7 @@ from test_figures_products import lawful, quantiles, spectrum
 
 from bnlib import claims, matrices, records, sources
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
-from bnlib.lines import MINI_BATCHES, SIZES
+from bnlib.probes.lines import MINI_BATCHES, SIZES
 from bnlib.studies import FACTORS
 
 

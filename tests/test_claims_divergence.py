@@ -7,7 +7,7 @@ import pytest
 
 from bnlib import claims, records
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from bnlib.lines import MINI_BATCHES, SIZES
+from bnlib.probes.lines import MINI_BATCHES, SIZES
 from bnlib.studies import NORMAL
 
 STEPS = np.array([0.0, *SIZES])

@@ -9,12 +9,14 @@ import plotly.graph_objects as go
 import pytest
 from test_figures_networks import lines, outside
 
-from bnlib import claims, mlp, records, trunk
-from bnlib.catapult import MULTIPLES
+from bnlib import claims, records
 from bnlib.config import DataConfig, LinearConfig, ModelConfig, ProbeConfig, ProductConfig, RunConfig, TrainConfig
 from bnlib.figures import catapult, since
+from bnlib.matrices import mlp
+from bnlib.probes import trunk
+from bnlib.probes.catapult import MULTIPLES
+from bnlib.probes.rescale import FACTORS
 from bnlib.records import Record
-from bnlib.rescale import FACTORS
 from bnlib.studies import BATCHES, EFFECTIVE, NARROW, TRUNKS, WIDTHS
 
 SEEDS = range(3)

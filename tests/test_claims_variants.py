@@ -7,9 +7,10 @@ import pytest
 from ladder_runs import RATIOS, initialised, ladder
 from test_figures_networks import outside
 
-from bnlib import claims, lines, records
+from bnlib import claims, records
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from bnlib.figures import variants
+from bnlib.probes import lines
 from bnlib.studies import LADDER, NORMAL
 
 ALL = (

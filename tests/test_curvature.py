@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bnlib import curvature, data, nets
+from bnlib import data, nets
 from bnlib.config import ModelConfig
+from bnlib.probes import curvature
 
 IMAGES = data.synthetic(40, 10)
 X, Y = IMAGES.standardise(IMAGES.x_train[:12])[:, :, ::4, ::4].double(), IMAGES.y_train[:12]

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnlib.controls import control, number_text
 from bnlib.explore import explore
+from bnlib.explore.controls import control
+from bnlib.explore.states import encode, pack, plain
 from bnlib.sources import Source
-from bnlib.states import encode, pack, plain
+from bnlib.text import number_text
 
 AXES = {"xaxis": {"range": [0, 3]}, "yaxis": {"range": [-2, 2]}}
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnlib import jacobian, records
+from bnlib import records
 from bnlib.config import DataConfig, InputConfig, JacobianConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
 from bnlib.explore import explore
 from bnlib.figures import bridge as figures
 from bnlib.figures.style import RED, SERIES
+from bnlib.probes import jacobian
 from bnlib.studies import LADDER, SMALL, TOWARDS
 
 SEEDS = range(2)

@@ -11,7 +11,7 @@ from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from bnlib.explore import explore
 from bnlib.figures import divergence, marks
 from bnlib.figures.style import PAPER, RED, SERIES
-from bnlib.lines import LAYERS, MINI_BATCHES, SIZES
+from bnlib.probes.lines import LAYERS, MINI_BATCHES, SIZES
 from bnlib.studies import NORMAL
 
 STEPS = np.array([0.0, *SIZES])

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bnlib import claims, meanfield, nets, probes, records
+from bnlib import claims, nets, probes, records
 from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig
 from bnlib.figures import activations, gradients, marks, setting, style
 from bnlib.figures import made as how_made
+from bnlib.matrices import meanfield
 from bnlib.studies import DEPTHS
+from bnlib.text import readable
 
 SLOPE = {"none": 0.05, "batch": 0.001}
 
@@ -284,7 +286,7 @@ def test_every_row_of_the_studies_has_three_cells(tmp_path):
     ("value", "text"), [(0.0343, "0.034"), (2.51, "2.5"), (1.0, "1"), (9.96, "10"), (228.0, "230"), (48_123, "48,000"), (3.14e8, "3.1×10⁸")]
 )
 def test_readable(value, text):
-    assert style.readable(value) == text
+    assert readable(value) == text
 
 
 def test_end_labels_keep_apart():

@@ -9,12 +9,13 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from bnlib import claims, linear, matrices, sources
+from bnlib import claims, matrices, sources
 from bnlib.config import LinearConfig, ProductConfig, RunConfig
+from bnlib.explore.states import plain
 from bnlib.figures import laboratory, products
 from bnlib.figures.style import RED
+from bnlib.matrices import linear
 from bnlib.records import Record, new
-from bnlib.states import plain
 from bnlib.studies import DESCENDED, FACTORS, RATES
 
 SEEDS = range(3)

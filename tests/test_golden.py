@@ -7,27 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib import (
-    catapult,
-    curvature,
-    data,
-    jacobian,
-    linear,
-    lines,
-    matrices,
-    mlp,
-    nets,
-    noise,
-    population,
-    probes,
-    records,
-    relative,
-    rescale,
-    sharpening,
-    train,
-    trunk,
-)
+from bnlib import data, matrices, nets, probes, records, train
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+from bnlib.matrices import linear, mlp
+from bnlib.probes import catapult, curvature, jacobian, lines, noise, population, relative, rescale, sharpening, trunk
 
 GOLDEN = Path(__file__).with_name("golden.json")
 KEYS = ("loss", "ln_mean", "ln_std", "gradient_std", "gradient_kurtosis", "coherence_ratio", "coherence_random", "mean_row_energy")

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bnlib import jacobian, matrices, nets
+from bnlib import matrices, nets
 from bnlib.config import ConfigError, ModelConfig
+from bnlib.probes import jacobian
 
 SHAPE = (3, 8, 8)
 

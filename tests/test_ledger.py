@@ -22,9 +22,11 @@ from sphinx.errors import ExtensionError
 from typer.testing import CliRunner
 
 from bnlib import __main__ as cli
-from bnlib import claims, ledger, records, report
+from bnlib import claims, records
+from bnlib.claims import ledger
 from bnlib.config import ConfigError, ProductConfig, RunConfig
 from bnlib.figures import verdicts
+from bnlib.sweep import report
 
 sys.path.append(str(ROOT / "book" / "_ext"))
 import judging

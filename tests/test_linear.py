@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnlib import linear
 from bnlib.config import ConfigError
-from bnlib.linear import descend, loss_curves, propagate, sharpness, status
+from bnlib.matrices import linear
+from bnlib.matrices.linear import descend, loss_curves, propagate, sharpness, status
 
 
 def torch_norm(N: int) -> nn.BatchNorm1d:

@@ -13,9 +13,10 @@ import pytest
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import start_new_kernel
 
-from bnlib import data, live, nets, progress, records, train
+from bnlib import data, nets, records, train
 from bnlib.claims import recorded
 from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainConfig
+from bnlib.explore import live, progress
 
 ROOT = Path(__file__).parent.parent
 SMALL = replace(data.synthetic(40, 20), variant="synthetic")
@@ -200,7 +201,8 @@ def workbench(client: BlockingKernelClient, epochs: int) -> Callable[[], None]:
     """Show one on a few images; returns what presses Train."""
     shown = execute(
         client,
-        "from bnlib import data, live\n"
+        "from bnlib import data\n"
+        "from bnlib.explore import live\n"
         "live.TRAIN, live.TEST, live.BATCH, live.REFRESH = 60, 10, 10, 0.0\n"
         f"live.EPOCHS = {epochs}\n"
         "data.Dataset.require_known = lambda self: None\n"
@@ -254,9 +256,9 @@ def test_an_interrupt_stops_a_run_and_the_next_comes_to_its_end(kernel: Blocking
 
 CELL = """
 from bnlib import data, train
-from bnlib import progress as module
+from bnlib.explore import progress as module
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from bnlib.progress import Progress
+from bnlib.explore import Progress
 
 module.REFRESH = 0.0
 images = data.synthetic(20, 1)

@@ -23,6 +23,7 @@ from bnlib.matrices import (
     log_singular_values,
     log_singular_values_of,
     lyapunov_exponents,
+    products,
     running_log_singular_values,
     stable_rank,
     stable_rank_limit,
@@ -47,7 +48,7 @@ def exact(factors: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def by_jacobi(monkeypatch):
     """Send every product through the Jacobi SVD."""
-    return lambda: monkeypatch.setattr(matrices, "_bidiagonal", lambda A: np.full(len(A), np.nan))
+    return lambda: monkeypatch.setattr(products, "_bidiagonal", lambda A: np.full(len(A), np.nan))
 
 
 # Every singular value
@@ -82,8 +83,8 @@ def test_large_products_agree_with_their_transpose_inverse_and_determinant(M, N)
 
 
 def test_the_sampled_triangles_give_the_values_of_their_product(monkeypatch):
-    drawn, multiply = [], matrices._multiply
-    monkeypatch.setattr(matrices, "_multiply", lambda R, U, e: (drawn.append(R), multiply(R, U, e))[1])
+    drawn, multiply = [], products._multiply
+    monkeypatch.setattr(products, "_multiply", lambda R, U, e: (drawn.append(R), multiply(R, U, e))[1])
     values = log_singular_values(24, 10, seed=3)
     assert len(drawn) == 24
     assert all((np.tril(R, -1) == 0).all() for R in drawn)
@@ -102,23 +103,23 @@ def test_the_jacobi_svd_decides_where_the_bidiagonal_one_fails():
     """With exact zeros between them, large and small values get mixed by the reflections and the small ones drown."""
     C = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [-3, 0, -1, 1]])
     factors = np.array([C, np.diag(2.0 ** np.array([-7, -54, -131, -234]))])
-    triangle = matrices._turn(C, np.array([-7, -54, -131, -234], dtype=np.int32))
+    triangle = products._turn(C, np.array([-7, -54, -131, -234], dtype=np.int32))
     with np.errstate(divide="ignore"):
-        alone = matrices._in_windows(triangle, np.array([-7, -54, -131, -234], dtype=np.int32), matrices._bidiagonal)
+        alone = products._in_windows(triangle, np.array([-7, -54, -131, -234], dtype=np.int32), products._bidiagonal)
     assert not np.abs(alone - exact(factors)).max() < 0.1
     np.testing.assert_allclose(log_singular_values_of(factors), exact(factors), rtol=0, atol=1e-11)
 
 
 def test_no_failure_of_the_bidiagonal_svd_slips_through(monkeypatch):
-    rng, asked, jacobi = np.random.default_rng(0), [], matrices._jacobi
-    monkeypatch.setattr(matrices, "_jacobi", lambda A: (asked.append(1), jacobi(A))[1])
+    rng, asked, jacobi = np.random.default_rng(0), [], products._jacobi
+    monkeypatch.setattr(products, "_jacobi", lambda A: (asked.append(1), jacobi(A))[1])
     for _ in range(400):
         N = int(rng.integers(3, 7))
         e = np.sort(rng.integers(-300, 0, N))[::-1].astype(np.int32)
         C = np.eye(N) + (rng.random((N, N)) < 0.3) * rng.integers(-3, 4, (N, N))
         if np.linalg.cond(C) < 1e3:
-            safe = matrices._in_windows(matrices._turn(C, e), e, jacobi)
-            np.testing.assert_allclose(matrices._log_values(C, e), safe, rtol=0, atol=1e-10)
+            safe = products._in_windows(products._turn(C, e), e, jacobi)
+            np.testing.assert_allclose(products._log_values(C, e), safe, rtol=0, atol=1e-10)
     assert asked
 
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnlib import data, nets, noise
+from bnlib import data, nets
 from bnlib.config import ModelConfig
+from bnlib.probes import noise
 
 IMAGES = data.synthetic(40, 10)
 

@@ -26,7 +26,7 @@ for command in json.loads(sys.argv[1]):
     except SystemExit as left:
         for stream in (sys.stdout, sys.stderr):
             print(f"{command[0]}: {left.code or 0}", file=stream, flush=True)
-from bnlib import live
+from bnlib.explore import live
 live.TRAIN, live.TEST, live.EPOCHS = 20, 10, 1
 bench = live.Bench()
 bench.train.click()

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bnlib import data, nets, population
+from bnlib import data, nets
 from bnlib.config import ModelConfig, Norm
+from bnlib.probes import population
 
 IMAGES = data.synthetic(80, 10)
 

@@ -195,7 +195,7 @@ def test_without_projections_there_are_no_keys_for_them():
 
 def test_the_power_law_is_fitted_on_request_to_the_middle_layer(monkeypatch):
     net, (x, y) = build(ModelConfig(depth=8), seed=0), batch()
-    monkeypatch.setattr("bnlib.probes.powerlaw_fit", lambda gradient: powerlaw_fit(gradient[:300]))  # in full it takes a minute
+    monkeypatch.setattr("bnlib.probes.initialisation.powerlaw_fit", lambda gradient: powerlaw_fit(gradient[:300]))
     plain, fitted = at_initialisation(net, x, y, full=False), at_initialisation(net, x, y, full=False, powerlaw=True)
     F.cross_entropy(net(x), y).backward()
     expected = powerlaw_fit(net.layers()[5].weight.grad.flatten().numpy()[:300])

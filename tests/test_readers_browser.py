@@ -23,8 +23,8 @@ from playwright.sync_api import Locator, Page
 from test_explore_browser import CURVES, PANELS, move
 
 from bnlib.explore import explore
-from bnlib.still.ink import contrast, seen
-from bnlib.still.svg import rgb
+from bnlib.explore.still.ink import contrast, seen
+from bnlib.explore.still.svg import rgb
 
 Open = Callable[..., Watched]
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from learning_runs import Images
 
-from bnlib import ledger, records, studies
+from bnlib import records, studies
+from bnlib.claims import ledger
 from bnlib.config import RunConfig
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from bnlib import data, nets, probes, records, relative, studies, train
+from bnlib import data, nets, probes, records, studies, train
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+from bnlib.probes import relative
 
 IMAGES = data.synthetic(64, 8)
 KNOWN = data.load(DataConfig("synthetic"))  # whose fingerprint records accept

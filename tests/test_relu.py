@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib import matrices, relu
+from bnlib import matrices
 from bnlib.config import ConfigError
+from bnlib.matrices import relu
 
 
 def test_it_is_the_jacobian_of_a_relu_network():

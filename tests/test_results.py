@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnlib import claims, ledger, records, studies
+from bnlib import claims, records, studies
+from bnlib.claims import ledger
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib import curvature, data, nets, sharpening, train
+from bnlib import data, nets, train
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+from bnlib.probes import curvature, sharpening
 
 IMAGES = data.synthetic(16, 8)
 

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from bnlib import catapult, curvature, data, mlp, nets, rescale, trunk
+from bnlib import data, nets
 from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig, TrainConfig
+from bnlib.matrices import mlp
+from bnlib.probes import catapult, curvature, rescale, trunk
 
 IMAGES = data.synthetic(64, 8)
 

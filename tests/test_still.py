@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 import pytest
 
 from bnlib.explore import explore
-from bnlib.still import still
-from bnlib.still.ink import WORD, seen
+from bnlib.explore.still import still
+from bnlib.explore.still.ink import WORD, seen
 
 SVG = "{http://www.w3.org/2000/svg}"
 LEFT, TOP, RIGHT, BOTTOM = 60, 20, 700, 320  # of the plotting area below

@@ -18,12 +18,13 @@ import torch
 import toys
 from filelock import FileLock
 
-from bnlib import checkpoints, data, executors, records, report, train, worker
+from bnlib import data, records, train
 from bnlib.config import ConfigError, DataConfig, ModelConfig, RunConfig
 from bnlib.records import RecordError
 from bnlib.studies import Study
-from bnlib.sweep import Listener, estimate, seconds, sweep
-from bnlib.worker import Outcome, begun, work
+from bnlib.sweep import Listener, estimate, executors, report, seconds, sweep, worker
+from bnlib.sweep.worker import Outcome, begun, work
+from bnlib.train import checkpoints
 
 TESTS = Path(__file__).parent
 
@@ -261,7 +262,7 @@ def test_a_sweep_ends_with_its_budget_and_the_next_one_goes_on(
     study = toys.training(2)
     monkeypatch.setattr(worker, "LOOK", 0.0)
     now = [0.0]
-    for module in (worker, sys.modules["bnlib.sweep"]):
+    for module in (worker, sys.modules["bnlib.sweep.run"]):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now[0], monotonic=time.monotonic))
     report = worker._Report.__call__
 
@@ -280,7 +281,7 @@ def test_a_sweep_ends_with_its_budget_and_the_next_one_goes_on(
 
 def test_a_probe_that_would_overrun_is_not_begun(root: Path, in_process: None, monkeypatch: pytest.MonkeyPatch):
     study = toys.probing(toys.one, 3)
-    monkeypatch.setattr(sys.modules["bnlib.sweep"], "estimate", lambda study, run, known: 100.0 if run.seed == 1 else 0.1)
+    monkeypatch.setattr(sys.modules["bnlib.sweep.run"], "estimate", lambda study, run, known: 100.0 if run.seed == 1 else 0.1)
     summary = sweep(study, root, budget=50.0)
     assert [run.seed for run in summary.remaining] == [1]
 

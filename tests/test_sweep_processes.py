@@ -10,9 +10,10 @@ import pytest
 import toys
 from filelock import FileLock
 
-from bnlib import checkpoints, records, studies, worker
-from bnlib.sweep import sweep
-from bnlib.worker import begun
+from bnlib import records, studies
+from bnlib.sweep import sweep, worker
+from bnlib.sweep.worker import begun
+from bnlib.train import checkpoints
 
 TESTS = Path(__file__).parent
 
@@ -58,7 +59,7 @@ FORKS = """
 import itertools, os, random, sys, time
 from pathlib import Path
 import toys
-from bnlib import worker
+from bnlib.sweep import worker
 
 killed, shared, warm = map(Path, sys.argv[1:])
 killed.mkdir()

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from bnlib import data, nets, train
 from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
-from bnlib.device import Alarm, Graphs, arithmetic, on_stream
+from bnlib.train import loop
+from bnlib.train.device import Alarm, Graphs, arithmetic, on_stream
 
 IMAGES = data.synthetic(100, 30)
 SMALL = DataConfig("synthetic", 100, 30)
@@ -46,7 +47,7 @@ def test_it_does_what_a_plain_loop_does(norm: str, block: str):
     x, x_test = (part.contiguous(memory_format=torch.channels_last) for part in (x, x_test))
     momentum: dict[Any, torch.Tensor] = {}
     for epoch, lr in enumerate([0.01, 0.01, 0.001, 0.0001]):
-        order = torch.randperm(100, generator=torch.Generator().manual_seed(train._stream(0, 2, epoch)))
+        order = torch.randperm(100, generator=torch.Generator().manual_seed(loop._stream(0, 2, epoch)))
         total = right = norms = 0.0
         for chosen in (order[:32], order[32:64], order[64:96], order[96:]):
             logits = net(x[chosen])
@@ -168,8 +169,8 @@ def test_only_the_first_images_are_used():
 def test_the_rate_falls_tenfold_at_half_and_at_three_quarters(steps: int, choice: st.DataObject):
     step = choice.draw(st.integers(0, steps - 1))
     expected = 1.0 if step < steps / 2 else 0.1 if step < 3 * steps / 4 else 0.01
-    assert train._factor("steps", step, steps) == pytest.approx(expected)
-    assert train._factor("constant", step, steps) == 1
+    assert loop._factor("steps", step, steps) == pytest.approx(expected)
+    assert loop._factor("constant", step, steps) == 1
 
 
 def test_the_plateau_schedule_divides_the_rate_once_the_loss_stops_falling():
@@ -268,7 +269,7 @@ def test_a_run_of_steps_makes_them_and_is_not_tested():
 
 
 def test_whole_epochs_keep_the_first_losses_only(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(train, "KEPT", 3)
+    monkeypatch.setattr(loop, "KEPT", 3)
     assert len(train.train(run(epochs=1), IMAGES).measured["step_loss"]) == 3
     assert len(train.train(run(steps=5), IMAGES).measured["step_loss"]) == 5
 

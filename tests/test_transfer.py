@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import toys
 
-from bnlib import checkpoints, data, records, train, transfer
+from bnlib import data, records, train
 from bnlib.config import ProductConfig, RunConfig
 from bnlib.records import RecordError
-from bnlib.worker import begun, work
+from bnlib.sweep import transfer
+from bnlib.sweep.worker import begun, work
+from bnlib.train import checkpoints
 
 ABOUT = {"torch": "any"}
 

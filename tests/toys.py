@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bnlib import data, records, studies, worker
+from bnlib import data, records, studies
 from bnlib.config import DataConfig, ModelConfig, ProductConfig, RunConfig, TrainConfig
 from bnlib.studies import Study
-from bnlib.worker import Job
+from bnlib.sweep import worker
+from bnlib.sweep.worker import Job
 
 
 def training(count: int = 1, **setting: Any) -> Study:

@@ -13,7 +13,7 @@ from bnlib.claims.evidence import held, together
 from bnlib.claims.rates import edges
 from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
 from bnlib.config import ModelConfig
-from bnlib.jacobian import flattened, pace
+from bnlib.probes.jacobian import flattened, pace
 from bnlib.records import Record
 from bnlib.studies import DEPTHS, TOWARDS
 

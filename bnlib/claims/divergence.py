@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from bnlib.claims.evidence import held, together
 from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
-from bnlib.lines import MINI_BATCHES, SIZES
+from bnlib.probes.lines import MINI_BATCHES, SIZES
 from bnlib.records import Record
 from bnlib.sources import paper
 from bnlib.studies import NORMAL

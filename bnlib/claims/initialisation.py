@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from bnlib.channels import LAYERS, QUANTILES
 from bnlib.claims.evidence import held, in_paper_setting, per_seed, together
 from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
+from bnlib.probes.channels import LAYERS, QUANTILES
 from bnlib.records import Record
 from bnlib.sources import paper
 

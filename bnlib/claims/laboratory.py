@@ -8,7 +8,7 @@ from scipy import stats
 
 from bnlib.claims.evidence import of_settings
 from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
-from bnlib.linear import CONVERGED
+from bnlib.matrices.linear import CONVERGED
 from bnlib.records import Record
 from bnlib.studies import CONDITIONED
 

@@ -7,10 +7,10 @@ from jaxtyping import Float
 
 from bnlib.claims.evidence import held, together
 from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
-from bnlib.mlp import EXPLOSION
+from bnlib.matrices.mlp import EXPLOSION
+from bnlib.probes.trunk import exponent, stages
 from bnlib.records import Record
 from bnlib.studies import NARROW
-from bnlib.trunk import exponent, stages
 
 
 def explosion(record: Record) -> float:

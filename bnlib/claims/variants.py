@@ -17,7 +17,7 @@ from bnlib.claims.learning import BETTER, final
 from bnlib.claims.rates import by_seed, edge_text
 from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
-from bnlib.lines import MINI_BATCHES, SIZES
+from bnlib.probes.lines import MINI_BATCHES, SIZES
 from bnlib.records import Record
 from bnlib.studies import NORMAL, STUDIES, largest_that_survives, largest_that_trains
 

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float
 
+from bnlib.text import ten_to
+
 Word = Literal["reproduced", "partly", "not reproduced", "indicative", "not yet measured", "not testable here"]
 WORDS: tuple[Word, ...] = get_args(Word)
 SEEDS = 3  # that a verdict needs
@@ -64,6 +66,5 @@ def spread(values: Sequence[float] | Float[np.ndarray, " n"], form: str = ".3g")
 def _written(text: str) -> str:
     mantissa, power, exponent = text.partition("e")
     if not power or abs(float(text)) >= 1e6 or abs(float(text)) < 1:
-        raised = str(int(exponent or 0)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        return f"{mantissa}×10{raised}" if power else mantissa.replace("inf", "overflow")
+        return f"{mantissa}×{ten_to(int(exponent))}" if power else mantissa.replace("inf", "overflow")
     return f"{float(text):,.0f}"

@@ -10,14 +10,16 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from bnlib import meanfield, sources
+from bnlib import sources
 from bnlib.claims import in_paper_setting, slope
 from bnlib.config import Init, ModelConfig, Norm
 from bnlib.figures.marks import band, curve, end_labels, from_paper, label, theory
-from bnlib.figures.style import PAPER, SERIES, TEXT, Axis, figure, readable
+from bnlib.figures.style import PAPER, SERIES, TEXT, Axis, figure
+from bnlib.matrices import meanfield
 from bnlib.nets import layer_at
 from bnlib.records import Record, select
 from bnlib.studies import DEPTHS
+from bnlib.text import readable
 
 QUANTITIES = {"spread σ": "ln_std", "mean |μ|": "ln_mean"}
 PLACES = (6, 18, 30, 42, 54, 66, 78, 90, 102)  # of the convolutions in the paper's Fig 5, at depth 110

@@ -11,13 +11,14 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
-from bnlib import jacobian
 from bnlib.claims import at_end, held, ln_condition, paces, rates_and_conditions, rung, spread, usable_step
 from bnlib.figures.activations import PAIR
 from bnlib.figures.marks import crosses, curve, faint, label, labels_apart, theory, until
-from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, figure, place, power_label, readable
+from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, figure, place
+from bnlib.probes import jacobian
 from bnlib.records import Record
 from bnlib.studies import BOTH, DEPTHS, SMALL
+from bnlib.text import power_label, readable
 
 K = 64
 RUNGS = {

@@ -9,13 +9,13 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from bnlib.catapult import MULTIPLES
 from bnlib.claims import catapulted, held, rise, scaling_gap
-from bnlib.controls import number_text
 from bnlib.figures.marks import crosses, curve, joined, label, labels_apart, theory
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, place, readable
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, place
+from bnlib.probes.catapult import MULTIPLES
 from bnlib.records import Record
 from bnlib.studies import EFFECTIVE
+from bnlib.text import number_text, readable
 
 NETWORKS = {"two layers": "two", "ResNet-8 with BN": "batch", "ResNet-8 without BN": "none"}
 RATES = {

@@ -16,11 +16,11 @@ from jaxtyping import Float
 from bnlib import train
 from bnlib.claims import edges, held
 from bnlib.config import Norm
-from bnlib.controls import number_text
 from bnlib.figures.marks import crosses, faint, from_paper, joined, label, theory, until
-from bnlib.figures.style import PAPER, RED, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, power_label, powers, readable
+from bnlib.figures.style import PAPER, RED, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, powers
 from bnlib.records import Record
 from bnlib.studies import DEPTHS, LADDER, NORMAL, largest_that_survives, outcome
+from bnlib.text import number_text, power_label, readable
 
 Key = tuple[str, int, float]  # normaliser, depth, learning rate
 

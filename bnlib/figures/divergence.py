@@ -12,25 +12,13 @@ from jaxtyping import Float
 
 from bnlib import sources
 from bnlib.claims import explodes_at, held, relative_loss, spread, step_text
-from bnlib.controls import number_text
 from bnlib.figures.activations import PAIR
 from bnlib.figures.marks import Curve, crosses, faint, from_paper, label, theory, until
-from bnlib.figures.style import (
-    PAPER,
-    SEQUENTIAL,
-    SERIES,
-    SIGNED,
-    TEXT,
-    Axis,
-    Series,
-    figure,
-    place,
-    power_label,
-    readable,
-)
-from bnlib.lines import SIZES
+from bnlib.figures.style import PAPER, SEQUENTIAL, SERIES, SIGNED, TEXT, Axis, Series, figure, place
+from bnlib.probes.lines import SIZES
 from bnlib.records import Record
 from bnlib.studies import NORMAL
+from bnlib.text import number_text, power_label, readable
 
 RATES = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
 MOMENTS = {"variance": "variance", "mean": "mean"}

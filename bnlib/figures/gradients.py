@@ -11,14 +11,15 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import sources
-from bnlib.channels import QUANTILES
 from bnlib.claims import TABLE_1, in_paper_setting, mean_and_gradient, spread
 from bnlib.figures.activations import LAYERS, PAIR
 from bnlib.figures.marks import band, curve, end_labels, from_paper, label, theory
-from bnlib.figures.style import SEQUENTIAL, SERIES, SIGNED, Axis, coarse, figure, place, readable
+from bnlib.figures.style import SEQUENTIAL, SERIES, SIGNED, Axis, coarse, figure, place
 from bnlib.nets import layer_at
 from bnlib.probes import BINS
+from bnlib.probes.channels import QUANTILES
 from bnlib.records import Record
+from bnlib.text import readable
 
 PLACES = (5, 29, 55, 81, 107)  # at depth 110, where the paper shows layer 55
 MEASURES = {

@@ -12,12 +12,13 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from bnlib import linear
 from bnlib.claims import best_loss, of_product, usable_rate
 from bnlib.figures.marks import crosses, curve, faint, joined, label, theory
-from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Axis, coarse, figure, place, readable
+from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Axis, coarse, figure, place
+from bnlib.matrices import linear
 from bnlib.records import Record, select
 from bnlib.studies import DESCENDED, RATES
+from bnlib.text import readable
 
 ARMS = (SERIES["none"], SERIES["batch"])  # plain, and re-standardised
 OUTCOMES = {"largest usable rate": "rate", "loss left at best": "loss"}

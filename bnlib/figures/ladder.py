@@ -12,12 +12,12 @@ from jaxtyping import Float
 
 from bnlib import train
 from bnlib.claims import BN_RATE, NAMES, SHARE, beginning, progress_at, relative_step, spread, trained, updated
-from bnlib.controls import number_text
 from bnlib.figures.marks import crosses, faint, labels_apart, theory
-from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, coarse, figure, readable
+from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, coarse, figure
 from bnlib.figures.variants import AXIS, RANGE, note, rows, value
 from bnlib.records import Record
 from bnlib.studies import CAUSAL_RATES, FIRST, RUNGS, rung
+from bnlib.text import number_text, readable
 
 LOW, TOP = 1.5, 2.6  # of the losses that are drawn
 MEASURES = {

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bnlib import report
 from bnlib.studies import STUDIES
+from bnlib.sweep import report
 
 
 def studies_table(root: Path) -> str:

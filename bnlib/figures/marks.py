@@ -8,7 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Number, Series, coarse
+from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Series, coarse
+from bnlib.text import Number
 
 Curve = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]  # x and y
 

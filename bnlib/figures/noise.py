@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib.claims import held
-from bnlib.controls import number_text
 from bnlib.figures.marks import faint, label, theory
-from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, power_label, powers, readable
+from bnlib.figures.style import SERIES, TEXT, Axis, coarse, figure, powers
 from bnlib.records import Record
 from bnlib.studies import BIASED_SIZES, NOISE_SIZES
+from bnlib.text import number_text, power_label, readable
 
 IMAGES = 512  # that the mini-batches are drawn from
 RATES = (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1)

@@ -14,9 +14,10 @@ from jaxtyping import Float
 from bnlib import matrices, sources
 from bnlib.claims import law_distance
 from bnlib.figures.marks import curve, from_paper, label, labels_apart, theory
-from bnlib.figures.style import PAPER, SERIES, Axis, Series, coarse, figure, place, power_label, readable
+from bnlib.figures.style import PAPER, SERIES, Axis, Series, coarse, figure, place
 from bnlib.records import Record, select
 from bnlib.studies import FACTORS
+from bnlib.text import power_label, readable
 
 SIZES = (50, 200, 1000)
 VIEWS = {"singular values s": "s", "squares s²": "square", "logarithms (ln s)/M": "log"}

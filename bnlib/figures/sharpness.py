@@ -11,12 +11,12 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib.claims import at_loss, held, limit, of_sgd, updates_to
-from bnlib.controls import number_text
 from bnlib.figures.depth import PAIR
 from bnlib.figures.marks import crosses, faint, label, labels_apart, theory
-from bnlib.figures.style import SERIES, Axis, Number, coarse, figure, readable
+from bnlib.figures.style import SERIES, Axis, coarse, figure
 from bnlib.records import Record
 from bnlib.studies import SHARPNESS_EVERY, SHARPNESS_FULL, SHARPNESS_LOOKS, SHARPNESS_RATES, SHARPNESS_STEPS, full_batch
+from bnlib.text import Number, number_text, readable
 
 MEASURES = {"sharpness": "sharpness", "test accuracy, %": "test_acc", "updates needed": "updates"}
 RUNS = {"full batch": 0.0} | {f"SGD at {lr:g}": lr for lr in SHARPNESS_RATES}

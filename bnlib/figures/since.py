@@ -9,10 +9,11 @@ from jaxtyping import Float
 
 from bnlib.claims import explosion, held, total_growth
 from bnlib.figures.marks import curve, label, labels_apart, theory
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, figure, readable
-from bnlib.mlp import EXPLOSION
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, figure
+from bnlib.matrices.mlp import EXPLOSION
+from bnlib.probes.trunk import exponent, stages, walk
 from bnlib.records import Record
-from bnlib.trunk import exponent, stages, walk
+from bnlib.text import readable
 
 PLAIN = Series("with BN, no shortcuts", "#56B4E9", "dashdot", "triangle-up")
 QUANTITIES = {"spread of the trunk": "rms", "share of the branch": "share"}

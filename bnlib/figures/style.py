@@ -15,7 +15,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-Number = float | int  # the tests check types at run time, where an int is no float
+from bnlib.text import Number, power_label
+
 TEXT = "#000001"  # stands for the page's own text colour, light or dark
 PAPER = "#8a8a8a"
 RED = "#d11149"  # diverged runs
@@ -120,20 +121,3 @@ def powers(low: Number, high: Number, most: int = 8) -> list[float]:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     step = max(1, math.ceil((last - first + 1) / most))
     return [10.0**k for k in range(first, last + 1) if k % step == 0]
-
-
-def power_label(value: Number) -> str:
-    """Such as 1, 10, 0.1, 10⁻³: a power of ten as a tick shows it."""
-    exponent = round(math.log10(value))
-    if -1 <= exponent <= 2:
-        return f"{10.0**exponent:g}"
-    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def readable(value: Number) -> str:
-    """A number in two digits as a sentence has it: 0.034, 2.5, 230, 48,000, 3.1×10⁸."""
-    rounded = float(f"{value:.2g}")
-    if rounded and not 1e-3 <= abs(rounded) < 1e6:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}×10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
-    return f"{rounded:,.0f}" if abs(rounded) >= 10 else f"{rounded:.2g}"

@@ -11,13 +11,13 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib.claims import BN_RATE, beginning, explodes_at, final, growth, held, spread, step_text
-from bnlib.controls import number_text
 from bnlib.figures.depth import Cell, cells
 from bnlib.figures.marks import labels_apart
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, power_label, powers, readable
-from bnlib.lines import MINI_BATCHES
+from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, powers
+from bnlib.probes.lines import MINI_BATCHES
 from bnlib.records import Record
 from bnlib.studies import NORMAL
+from bnlib.text import number_text, power_label, readable
 
 NORMS = ("none", "layer", "group", "instance", "last-features", "last-logits", "batch")
 MEASURES = {

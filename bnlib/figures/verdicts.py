@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from bnlib.claims.ledger import KNOWN, Judged
 from bnlib.claims.verdict import WORDS
-from bnlib.ledger import KNOWN, Judged
 
 RESULTS = "../_static/results"  # of the built book, as seen from a chapter
 CHAPTERS = (  # that have claims, in the book's order

@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from bnlib import channels, data, lines, nets, noise, probes
+from bnlib import data, nets, probes
 from bnlib.config import DataConfig, Init, ModelConfig, Norm, ProbeConfig, RunConfig, TrainConfig
+from bnlib.probes import channels, lines, noise
 from bnlib.studies.study import Study
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from bnlib import data, jacobian, lines, nets, population
+from bnlib import data, nets
 from bnlib.config import DataConfig, Directions, InputConfig, JacobianConfig, ModelConfig, ProbeConfig, RunConfig, Scale
 from bnlib.matrices import stable_rank
+from bnlib.probes import jacobian, lines, population
 from bnlib.studies.beginning import DEPTHS
 from bnlib.studies.study import Study
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from bnlib import relative
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+from bnlib.probes import relative
 from bnlib.studies.study import Study
 from bnlib.studies.training import LADDER
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from bnlib import data, linear, matrices, relu
+from bnlib import data, matrices
 from bnlib.config import LinearConfig, ProductConfig, RunConfig
+from bnlib.matrices import linear, relu
 from bnlib.studies.study import Study
 
 FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)

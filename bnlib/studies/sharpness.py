@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from bnlib import data, sharpening
+from bnlib import data
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+from bnlib.probes import sharpening
 from bnlib.studies.study import Study
 
 LEVELS = (2.0, 1.0, 0.5, 0.2)  # training losses at which SGD is looked at; at 0.2 a net has all but learnt its images by heart

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch.nn import functional as F
 
-from bnlib import catapult, data, mlp, nets, rescale, trunk
+from bnlib import data, nets
 from bnlib.config import DataConfig, LinearConfig, ModelConfig, ProbeConfig, ProductConfig, RunConfig, TrainConfig
+from bnlib.matrices import mlp
+from bnlib.probes import catapult, rescale, trunk
 from bnlib.studies.study import Study
 
 WIDTHS = (64, 256, 1000)  # of the networks whose gradients are followed through 64 layers

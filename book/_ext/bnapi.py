@@ -52,14 +52,14 @@ class Api(SphinxDirective):
 
 def layers(root: Path) -> list[str]:
     """bnlib's modules and packages from the top layer to the lowest, without the command line."""
-    (contract,) = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
-    return [name for line in contract["layers"] for name in line.split(" | ") if not name.endswith("__main__")]
+    contracts = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    return [name for line in contracts[0]["layers"] for name in line.split(" | ") if not name.endswith("__main__")]
 
 
 def sources(root: Path, name: str) -> list[Path]:
     """The file of a module, or the files of a package."""
     path = root.joinpath(*name.split("."))
-    return sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
 def module(name: str, path: Path) -> nodes.section:
