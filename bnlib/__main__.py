@@ -87,8 +87,8 @@ def sweep(
         if as_json:
             typer.echo(json.dumps({"study": chosen.name, "missing": listed}, indent=1))
         return
-    if executor == "submitit" and workers is None:
-        raise ConfigError("--executor submitit: say with --workers how many jobs at a time")
+    if (executor == "submitit" or (executor == "dask" and address)) and workers is None:  # which need not be where this runs
+        raise ConfigError(f"--executor {executor}: say with --workers how many runs at a time")
     records.own(root)
     many = workers or executors.at_a_time(chosen.device(device), per_gpu)
     try:

@@ -6,6 +6,7 @@ a user, a path or an address.
 """
 
 import datetime
+import errno
 import hashlib
 import json
 import math
@@ -44,6 +45,7 @@ _KEYS = (
     "measured",
     "content_sha256",
 )
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without hard links say, such as a stick's
 _STATUS = re.compile(r"completed|failed|diverged@\d+")
 _NAME = re.compile(r"[0-9a-f]{12}\.json")
 INSTALLED = Path(__file__).parent / "results"
@@ -129,14 +131,25 @@ def write(record: Record, root: Path) -> Path:
                 f.flush()
                 os.fsync(f.fileno())
                 Path(f.name).chmod(0o644)
-                os.link(f.name, path)  # unlike a rename, fails where the record is there already
+                place(Path(f.name), path)
             finally:
-                Path(f.name).unlink()
+                Path(f.name).unlink(missing_ok=True)
     except OSError as error:
         if path.exists():
             raise RecordError(f"{path} exists; a record is written once: remove it to measure again") from None
         raise RecordError(f"cannot write {path}: {error.strerror}") from None
     return path
+
+
+def place(part: Path, path: Path) -> None:
+    """Give a whole file its name, over none that is there: FileExistsError. `part` stays, or is gone."""
+    try:
+        os.link(part, path)  # unlike a rename, it fails where there is one already
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        path.open("xb").close()  # takes the name, so that the rename replaces nothing of another's
+        part.replace(path)
 
 
 def clear(config: RunConfig, root: Path) -> None:

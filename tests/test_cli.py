@@ -130,6 +130,8 @@ def test_the_shell_completes_studies(tmp_path: Path):
         (("sweep", "max-lr", "--only", "norm=btach"), 2, "it has norm: batch, none"),
         (("sweep", "init", "--executor", "slurm"), 2, "there is no executor 'slurm'; there are local, submitit, dask"),
         (("sweep", "init", "--address", "tcp://x"), 2, "the local executor has none"),
+        (("sweep", "init", "--executor", "submitit"), 2, "say with --workers how many runs at a time"),
+        (("sweep", "init", "--executor", "dask", "--address", "tcp://x", "--device", "cuda"), 2, "say with --workers how many runs"),
         (("sweep", "init", "--device", "tpu"), 2, "there is no device 'tpu'; there are cpu, cuda, auto"),
         (("sweep", "init", "--budget", "9"), 2, "write a time above zero with its unit, such as 90s, 9m or 1.5h"),
         (("sweep", "init", "--data", "nowhere"), 1, "nowhere does not exist"),

@@ -1,5 +1,6 @@
 """What is exported is imported whole, checked, and over nothing that is there."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -124,10 +125,27 @@ def test_a_full_disk_leaves_no_half_file(folder: Path, there: Path, monkeypatch:
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(transfer.os, "link", full)
+    monkeypatch.setattr(records.os, "link", full)
     with pytest.raises(RecordError, match=r"cannot write .*: No space left on device"):
         transfer.take_in(folder, there)
     assert files(there) == {}
+
+
+def test_a_stick_without_hard_links_takes_them_too(root: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(records.os, "link", refuse)
+    stick = tmp_path / "stick"
+    assert transfer.export(root, stick) == transfer.Moved(copied=3)
+    assert files(stick) == files(folder)
+    assert transfer.export(root, stick) == transfer.Moved(there=3)
+    path, part = next(stick.rglob("*.json")), stick / "part"
+    part.write_bytes(b"another")
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError):
+        records.place(part, path)
+    assert path.read_bytes() == before
 
 
 def test_the_results_are_not_exported_into_themselves(root: Path):

@@ -1,5 +1,6 @@
 """What the records cost, and what made them, as Markdown tables."""
 
+import html
 from pathlib import Path
 
 from bnlib.studies import STUDIES
@@ -28,6 +29,7 @@ def made_table(root: Path) -> str:
     every = sorted({record.config.study for record in found})
 
     def shown(values: dict[str, list[str]]) -> str:
+        values = {html.escape(value).replace("|", r"\|"): studies for value, studies in values.items()}  # of records from elsewhere, too
         if len(values) == 1:
             return next(iter(values))
         return "; ".join(f"**{value}** {'all' if studies == every else ', '.join(studies)}" for value, studies in values.items())

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnlib import data
-from bnlib.config import RunConfig
+from bnlib.config import ConfigError, RunConfig
 from bnlib.nets import ResNet
 from bnlib.probes import initialisation as probes
 from bnlib.train import Callback, Trainer
@@ -56,15 +56,18 @@ class RelativeSteps:
 
 
 def of_run(run: RunConfig, dataset: data.Dataset | None, callbacks: Iterable[Callback] = ()) -> dict[str, Any]:
-    """Train as `run` says, a number of `steps`, and look at each update; with a section `probe`, at the network after the last one, too.
+    """Train as `run` says, `steps` updates within an epoch, and look at each; with a section `probe`, at the network after the last, too.
 
     Keys: those of `train.Trainer`; `relative_step` [update]; `layer_step` [layer], the median over the updates; `gradient_norm` [update],
     of the whole gradient before any clipping; `kernel_length` before the first update and after the last; `status` as in `train.Result`.
     And unless the run diverged, PROBED as `probes.at_initialisation` has them, on the mini-batch that study `init` takes for this seed.
+    Raises ConfigError for more steps than an epoch has.
     """
     assert run.train is not None
     with arithmetic(run.train):
         trainer = Trainer(run, dataset)
+        if trainer.steps > trainer.steps_per_epoch:
+            raise ConfigError(f"each update is looked at for one epoch, {trainer.steps_per_epoch} steps; {trainer.steps} are asked for")
         steps = RelativeSteps(trainer.net)
         result = trainer.finish([steps, *callbacks])
         measured = result.measured | {

@@ -83,7 +83,7 @@ def _copy(text: bytes, target: Path, moved: Moved) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             part.write_bytes(text)
-            os.link(part, target)
+            records.place(part, target)
         finally:
             part.unlink(missing_ok=True)
         moved.copied += 1
