@@ -1,0 +1,83 @@
+"""How high a loss has been, and what became of the network. Records of the studies `recovery` and `max-lr` in, figures out."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from bnlib.config import Norm
+from bnlib.figures.marks import crosses, label, theory
+from bnlib.figures.style import SERIES, TEXT, Axis, figure
+from bnlib.records import Record
+from bnlib.studies import outcome
+from bnlib.text import readable
+from bnlib.train import CHANCE, WINDOW
+
+LIMIT = 1e3  # the paper's
+_NORMS: tuple[Norm, Norm] = ("batch", "none")
+_FAR, _HIGH, _LOST = 1e6, 3.0, 3.3  # where losses are drawn that lie beyond, and those that are no number
+_PEAK = Axis(
+    "highest loss of a mini-batch",
+    2,
+    1.6e6,
+    log=True,
+    ticks=(10, 100, 1e3, 1e4, 1e5, 1e6),
+    labels=("10", "100", "10³", "10⁴", "10⁵", "10⁶+"),
+)
+_END = Axis("loss at the end", 1.5, 3.4, ticks=(1.5, 2, CHANCE, _HIGH, _LOST), labels=("1.5", "2", "ln 10", "3+", "lost"))
+_GLYPHS = {"batch": "●", "none": "◆"}
+
+
+def decided(recovery: Sequence[Record], max_lr: Sequence[Record]) -> list[Record]:
+    """The runs whose fate is known: those of `recovery`, and of `max-lr` those of other settings that were not stopped while finite."""
+    again = {_setting(run) for run in recovery}
+    return [*recovery, *(run for run in max_lr if _setting(run) not in again and (run.status == "completed" or math.isinf(peak(run))))]
+
+
+def _setting(run: Record) -> tuple[object, ...]:
+    assert run.config.train is not None
+    return run.config.model, run.config.train.lr, run.config.seed
+
+
+def peak(run: Record) -> float:
+    """The highest loss of a mini-batch; infinite where one was not finite."""
+    loss = run.array("step_loss")
+    return float(loss.max()) if np.isfinite(loss).all() else math.inf
+
+
+def _highest(run: Record) -> float:
+    """The highest that was finite."""
+    loss = run.array("step_loss")
+    return float(np.max(loss, where=np.isfinite(loss), initial=0.0))
+
+
+def fates(runs: Sequence[Record], depth: int = 0) -> go.Figure:
+    """The mean of a run's last 20 losses against its highest, each run a mark; of one depth, or of all, which is 0.
+
+    A red cross at the top: the loss came to be no number, after the highest that still was one.
+    The title names the highest loss from which any learned.
+    """
+    chosen = [run for run in runs if run.config.model is not None and depth in (0, run.config.model.depth)]
+    risen = [run for run in chosen if peak(run) > LIMIT]
+    learned = [run for run in chosen if outcome(run) == "trains"]
+    again = sum(outcome(run) == "trains" for run in risen)
+    said = f"{again or 'None'} of {len(risen)} runs past 1000 learn{'s' * (again < 2)}"
+    if learned and not again:
+        said += f", and none past {readable(max(map(peak, learned)))}"
+    fig = figure(said, (_PEAK, _END))
+    theory(fig, np.array([LIMIT, LIMIT]), np.array([_END.low, _END.high]), "the paper's limit")
+    label(fig, LIMIT, 2.0, "the paper's limit", TEXT)
+    theory(fig, np.array([_PEAK.low, _PEAK.high]), np.array([CHANCE, CHANCE]), "ln 10, that of knowing nothing")
+    for norm in _NORMS:
+        series = SERIES[norm]
+        ended = [run for run in chosen if run.config.model is not None and run.config.model.norm == norm and run.status == "completed"]
+        end = [float(run.array("step_loss")[-WINDOW:].mean()) for run in ended]
+        look = {"symbol": series.symbol, "size": 7, "color": series.colour, "opacity": 0.6}
+        at = [min(peak(run), _FAR) for run in ended]
+        fig.add_scatter(x=at, y=np.minimum(end, _HIGH), mode="markers", marker=look, name=series.label)
+    gone = np.array([min(_highest(run), _FAR) for run in chosen if run.status != "completed"])
+    crosses(fig, gone, np.full(len(gone), _LOST), name="no longer a number")
+    for norm, shift in zip(_NORMS, (16, -2), strict=True):
+        label(fig, 8, 1.6, f"{_GLYPHS[norm]} {SERIES[norm].label}", SERIES[norm].colour, shift=shift)
+    return fig
