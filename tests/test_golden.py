@@ -52,7 +52,7 @@ def training() -> dict[str, list[float]]:
     setting = TrainConfig(lr=0.1, steps=4, batch=24, clip=0.5)
     run = RunConfig("ladder", 1, ModelConfig(depth=8, norm="none"), DataConfig("synthetic", 64, 8), train=setting)
     measured = relative.of_run(run, images)
-    out["clipped"] = [*measured["relative_step"], *measured["gradient_norm"].tolist(), *measured["kernel_length"]]
+    out["clipped"] = [*measured["relative_step"], *measured["gradient_norm"], *measured["kernel_length"]]
     net = nets.build(ModelConfig(depth=8), 2)
     moments = noise.bias_and_variance(net, x, y, 4, 12, 0)
     out["bias"] = [moments.bias, moments.variance, moments.norm, moments.error]

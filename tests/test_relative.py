@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from bnlib import data, nets, probes, records, studies, train
-from bnlib.config import ConfigError, DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
+from bnlib.config import DataConfig, ModelConfig, ProbeConfig, RunConfig, TrainConfig
 from bnlib.probes import relative
 
 IMAGES = data.synthetic(64, 8)
@@ -52,9 +52,11 @@ def test_a_clipped_run_is_a_plain_loop_with_torchs_clipping(most: float):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_more_steps_than_an_epoch_has_are_refused():
-    with pytest.raises(ConfigError, match="for one epoch, 4 steps; 5 are asked for"):
-        relative.of_run(run(steps=5), IMAGES)
+def test_every_update_has_its_gradient_norm_over_more_than_one_epoch():
+    whole, first = (relative.of_run(run(steps=steps), IMAGES)["gradient_norm"] for steps in (6, 3))  # of four mini-batches an epoch
+    assert len(whole) == 6
+    assert whole[:3] == first
+    assert len(set(whole)) == 6
 
 
 def test_the_norm_that_is_measured_is_that_before_clipping():
@@ -153,10 +155,11 @@ def test_the_probe_sees_the_network_after_the_last_update():
 
 
 def test_a_run_that_diverges_is_recorded_as_one(tmp_path):
-    config = run("none", lr=1e6, steps=4, probe=ProbeConfig(batch=16, full=False))
+    config = run("none", lr=1e6, steps=10, probe=ProbeConfig(batch=16, full=False))
     study = studies.Study("ladder", "a small one", (config,), relative.of_run)
     record = records.load(studies.measure(study, config, KNOWN, tmp_path))
     assert record.status.startswith("diverged@")
+    assert len(record.measured["gradient_norm"]) == len(record.measured["step_loss"])
     assert "coherence_ratio" not in record.measured
     assert "status" not in record.measured
 

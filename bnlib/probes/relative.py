@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnlib import data
-from bnlib.config import ConfigError, RunConfig
+from bnlib.config import RunConfig
 from bnlib.nets import ResNet
 from bnlib.probes import initialisation as probes
 from bnlib.train import Callback, Trainer
@@ -33,6 +33,7 @@ class RelativeSteps:
     whole     of all kernels as one vector, an entry an update; shortcut projections count, the linear layer, biases and scalars do not
     layers    of each convolution 1 ... depth - 1 alone, a row an update; infinite where a kernel was zero
     lengths   |w|, before the first update and after each
+    norms     of the whole gradient, before any clipping, an entry an update
     """
 
     def __init__(self, net: ResNet) -> None:
@@ -42,6 +43,7 @@ class RelativeSteps:
         self.whole: list[float] = []
         self.layers: list[list[float]] = []
         self.lengths = [_whole(_lengths(self.before))]
+        self.norms: list[float] = []
 
     def __call__(self, trainer: Trainer) -> None:
         """Compare the kernels with those of the last call."""
@@ -53,27 +55,25 @@ class RelativeSteps:
         self.layers.append(step[: self.convolutions].tolist())
         self.whole.append(_whole(moved) / self.lengths[-1])
         self.lengths.append(_whole(_lengths(self.before)))
+        self.norms.append(_norm(trainer, trainer.step - 1))
 
 
 def of_run(run: RunConfig, dataset: data.Dataset | None, callbacks: Iterable[Callback] = ()) -> dict[str, Any]:
-    """Train as `run` says, `steps` updates within an epoch, and look at each; with a section `probe`, at the network after the last, too.
+    """Train as `run` says, a number of `steps`, and look at each update; with a section `probe`, at the network after the last one, too.
 
     Keys: those of `train.Trainer`; `relative_step` [update]; `layer_step` [layer], the median over the updates; `gradient_norm` [update],
     of the whole gradient before any clipping; `kernel_length` before the first update and after the last; `status` as in `train.Result`.
     And unless the run diverged, PROBED as `probes.at_initialisation` has them, on the mini-batch that study `init` takes for this seed.
-    Raises ConfigError for more steps than an epoch has.
     """
     assert run.train is not None
     with arithmetic(run.train):
         trainer = Trainer(run, dataset)
-        if trainer.steps > trainer.steps_per_epoch:
-            raise ConfigError(f"each update is looked at for one epoch, {trainer.steps_per_epoch} steps; {trainer.steps} are asked for")
         steps = RelativeSteps(trainer.net)
         result = trainer.finish([steps, *callbacks])
         measured = result.measured | {
             "relative_step": steps.whole,
             "layer_step": torch.tensor(steps.layers).nanmedian(0).values if steps.layers else [],
-            "gradient_norm": trainer.seen[: len(result.measured["step_loss"]), 2],
+            "gradient_norm": steps.norms + [_norm(trainer, trainer.step)] * (trainer.diverged is not None),
             "kernel_length": [steps.lengths[0], steps.lengths[-1]],
             "status": result.status,
         }
@@ -81,6 +81,11 @@ def of_run(run: RunConfig, dataset: data.Dataset | None, callbacks: Iterable[Cal
             seen = probes.at_initialisation(trainer.net, *data.batch(trainer.dataset, run.seed, run.probe.batch), full=False)
             measured |= {name: seen[name] for name in PROBED}
     return measured
+
+
+def _norm(trainer: Trainer, step: int) -> float:
+    """The gradient's norm in update `step` of the present epoch."""
+    return trainer.seen[step % trainer.steps_per_epoch, 2].item()
 
 
 def _lengths(tensors: list[Tensor]) -> Float[Tensor, " n"]:
