@@ -103,8 +103,8 @@ def none_recovers(recovery: Sequence[Record]) -> Verdict:
             parts[f"none {name}"] = ~learns
         count = Counter(outcome(r) for r in runs)
         said.append(
-            f"{name} {len(runs)} run{'s' * (len(runs) != 1)} pass{'es' * (len(runs) == 1)} 1000, of which {count['diverged']} end in a loss "
-            f"that is not finite and {count['trains']} learn"
+            f"{name} {len(runs)} run{'s' * (len(runs) != 1)} pass{'es' * (len(runs) == 1)} 1000, of which {count['diverged']} end in a "
+            f"loss that is not finite and {count['trains']} learn"
         )
     return judge(claim, parts, f"in 300 updates, not stopped: {'; '.join(said)}")
 
