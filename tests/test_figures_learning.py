@@ -7,7 +7,7 @@ from learning_runs import fig1, made, short, small
 from test_figures_networks import lines, outside
 
 from bnlib import claims, sources
-from bnlib.figures import learning
+from bnlib.figures import first_updates, learning, learning_words
 from bnlib.records import Record
 
 WHOLE, SMALL = fig1(2), small()
@@ -96,31 +96,31 @@ def test_a_gain_is_that_of_seeds_which_both_have():
 
 def test_what_keeps_the_comparison_open_is_told():
     tried = [*SMALL, *(made("fig1-small", "none", 0.1, seed, 0.4, 40, 32, 10_000) for seed in range(2))]
-    assert learning.caveats(tried) == (
+    assert learning_words.caveats(tried) == (
         "After 40 epochs neither training has finished: of their training images the network with BN has 76 % right, the one without 75 %. "
         "And without BN no rate between 0.01 and 0.1 was tried: one of them might serve it better."
     )
-    assert learning.caveats(SMALL).endswith("the one without 75 %.")
-    assert learning.caveats(WHOLE) == learning.caveats([]) == ""
+    assert learning_words.caveats(SMALL).endswith("the one without 75 %.")
+    assert learning_words.caveats(WHOLE) == learning_words.caveats([]) == ""
 
 
 def test_all_four_settings_are_counted_in_curves():
-    assert learning.curves(SMALL).endswith("make 7 curves: the paper's 4 and 3 of ours; for BN at 0.003 there is none.")
-    assert learning.curves(WHOLE).endswith("make 8 curves: the paper's 4 and 4 of ours.")
-    assert learning.curves([]).endswith("make 4 curves: the paper's 4 and 0 of ours.")
+    assert learning_words.curves(SMALL).endswith("make 7 curves: the paper's 4 and 3 of ours; for BN at 0.003 there is none.")
+    assert learning_words.curves(WHOLE).endswith("make 8 curves: the paper's 4 and 4 of ours.")
+    assert learning_words.curves([]).endswith("make 4 curves: the paper's 4 and 0 of ours.")
 
 
 def test_the_table_has_ours_beside_the_papers():
-    rows = learning.table(SMALL).splitlines()
+    rows = learning_words.table(SMALL).splitlines()
     assert rows[2] == "| BN, the large rate | **77.8 %** (77.5 to 78.0) at 0.1, 40 epochs, 2 seeds | **93.3 %** at 0.1, 165 epochs |"
-    assert learning.table([]).count("not measured") == 4
-    assert "| **2 of 2 diverged** at 0.1, 40 epochs, 2 seeds |" in learning.table(DIVERGING)
+    assert learning_words.table([]).count("not measured") == 4
+    assert "| **2 of 2 diverged** at 0.1, 40 epochs, 2 seeds |" in learning_words.table(DIVERGING)
 
 
 @pytest.mark.parametrize("close", [False, True])
 def test_first_updates(close: bool):
     held = {arm: [short(*setting, seed) for seed in range(2)] for arm, setting in claims.PAPER.items()}
-    fig = learning.first_updates(held, close)
+    fig = first_updates.losses(held, close)
     assert outside(fig) == []
     assert fig.layout.title.text.startswith("Loss from the first mini-batch to the last: 300 → 2.")
     assert fig.layout.xaxis.type == ("linear" if close else "log")
@@ -137,7 +137,7 @@ def test_first_updates_that_diverge():
     run = short("none", 1e-4, 0)
     loss = [*run.measured["step_loss"][:20], 1e7, None]
     gone = Record(**(vars(run) | {"status": "diverged@21", "measured": run.measured | {"step_loss": loss}}))
-    fig = learning.first_updates({"none": [gone], "large": [short("batch", 0.1, 0)]}, True)
+    fig = first_updates.losses({"none": [gone], "large": [short("batch", 0.1, 0)]}, True)
     assert outside(fig) == []
     assert list(lines(fig, "no BN 0.0001 diverges")[0].x) == [22]
     assert "300 → 1 diverge (no BN at 0.0001), " in fig.layout.title.text
@@ -145,21 +145,21 @@ def test_first_updates_that_diverge():
 
 def test_settings_that_begin_alike_are_told_once():
     held = {arm: [short(*setting, seed) for seed in range(2)] for arm, setting in claims.PAPER.items()}
-    assert learning.at_start(held) == "2.6 (2.6 to 2.6) with BN; 300 (300 to 300) without"
-    assert learning.at_start({"large": held["large"], "matched": held["matched"][:1]}) == "2.6 (2.6 to 2.6) with BN"
+    assert first_updates.at_start(held) == "2.6 (2.6 to 2.6) with BN; 300 (300 to 300) without"
+    assert first_updates.at_start({"large": held["large"], "matched": held["matched"][:1]}) == "2.6 (2.6 to 2.6) with BN"
 
 
 def test_what_differs_follows_from_the_runs():
-    assert "the curves are the paper's alone" in learning.differs([], [])
-    text = learning.differs(SMALL, [])
+    assert "the curves are the paper's alone" in learning_words.differs([], [])
+    text = learning_words.differs(SMALL, [])
     assert "32 layers, not 110" in text
     assert "first 10,000 training images" in text
     assert "40 epochs; the paper's settings have 165, 1,320, 2,400." in text
     assert "without BN 0.01, a tenth of the largest that trains a net of this depth for 100 updates; with BN 0.01, 0.1." in text
     assert "2 seeds" in text
     assert "ours get right BN at 0.1 93 %, BN at 0.01 76 %, no BN at 0.01 75 %;" in text
-    assert "no BN at 0.01 74 %" in learning.differs(DIVERGING, [])
-    assert learning.differs(fig1(5), []).count("\n") == 0, "only the schedule is left"
+    assert "no BN at 0.01 74 %" in learning_words.differs(DIVERGING, [])
+    assert learning_words.differs(fig1(5), []).count("\n") == 0, "only the schedule is left"
 
 
 def test_the_two_schedules_are_compared_where_they_were_run():
@@ -168,8 +168,9 @@ def test_the_two_schedules_are_compared_where_they_were_run():
         setting = run.config.train.__class__(lr=0.1, schedule=schedule)
         return Record(**(vars(run) | {"config": run.config.__class__("fig1-plateau", 0, run.config.model, run.config.data, train=setting)}))
 
-    assert "BN at 0.1 91.5 % by the one, 90.5 % by the other." in learning.differs([], [record("plateau", 0.92), record("steps", 0.91)])
-    assert "not compared here yet" in learning.differs([], [record("plateau", 0.92)])
+    both = learning_words.differs([], [record("plateau", 0.92), record("steps", 0.91)])
+    assert "BN at 0.1 91.5 % by the one, 90.5 % by the other." in both
+    assert "not compared here yet" in learning_words.differs([], [record("plateau", 0.92)])
 
 
 def test_the_line_below_says_where_the_numbers_are_from():
@@ -182,6 +183,6 @@ def test_the_line_below_says_where_the_numbers_are_from():
 def test_what_ended_lower_is_told():
     runs = [*small(), *(made("fig1-small", "batch", 1.0, seed, 0.5, 40, 32, 10_000, diverged=3 * (seed > 0)) for seed in range(2))]
     runs += [made("fig1-small", "none", 0.1, seed, 0.1, 40, 32, 10_000) for seed in range(2)]
-    assert learning.others(small()) == ""
-    said = learning.others(runs)
+    assert learning_words.others(small()) == ""
+    said = learning_words.others(runs)
     assert said == "Trained as well: BN at 1 49.5 (49.5 to 49.5) %, 1 of 2 diverged; no BN at 0.1 9.8 (9.5 to 10.0) %."

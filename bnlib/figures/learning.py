@@ -1,20 +1,19 @@
-"""Larger learning rates (paper, Fig 1): accuracy while training, and the first updates.
+"""Larger learning rates (paper, Fig 1): accuracy while training.
 
 Records of one of the studies that `claims.fig1` chooses from in, figures out; beside them the paper's curves, as digitised.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from bnlib import sources, train
+from bnlib import sources
 from bnlib.claims import PAPER as PAPERS
-from bnlib.claims import arms, final, gain, rate, spread
-from bnlib.claims.learning import FITTED
+from bnlib.claims import arms, final, gain, rate
 from bnlib.figures.marks import Curve, faint, labels_apart
 from bnlib.figures.style import PAPER, RED, SERIES, Axis, Series, coarse, figure, powers
 from bnlib.records import Record
@@ -100,10 +99,10 @@ def _draw(fig: go.Figure, seeds: Sequence[Record], arm: str, part: str, epochs: 
     x, middle = ended[0][0], np.median([y for _, y in ended], axis=0)
     line = {"color": look.colour, "width": 2.5, "dash": look.dash}
     fig.add_scatter(x=x, y=coarse(middle), mode="lines", line=line, name=name)
-    return float(x[-1]), float(middle[-1]), name, _ink(arm)
+    return float(x[-1]), float(middle[-1]), name, ink(arm)
 
 
-def _ink(arm: str) -> str:
+def ink(arm: str) -> str:
     """The colour of an arm's label, darker than its line may be."""
     return SERIES[PAPERS[arm][0]].colour
 
@@ -177,176 +176,9 @@ def _one_arm(seeds: Sequence[Record], arm: str, part: str) -> str:
     return f"{setting(PAPERS[arm][0], rate(seeds))}: {ours}; the paper{papers}: {values[-1]:.1f} % after {total:,}"
 
 
-def table(runs: Sequence[Record]) -> str:
-    """Final test accuracy in Markdown: ours, the median and the range of the seeds, beside the paper's."""
-    held = arms(runs)
-    rows = ["| | ours | the paper, digitised |", "|---|---|---|"]
-    words = {"large": "BN, the large rate", "between": "BN, between", "matched": "BN, the same rate", "none": "no BN"}
-    for arm, (_, lr) in PAPERS.items():
-        total, _, values = digitised(arm, "test")
-        seeds, cell = held.get(arm, []), "not measured"
-        if seeds:
-            ended = [value for run in seeds if math.isfinite(value := final(run))]
-            reach = f" ({min(ended):.1f} to {max(ended):.1f})" if len(ended) > 1 else ""
-            parts = [f"**{np.median(ended):.1f} %**{reach}"] if ended else []
-            parts += [f"**{len(seeds) - len(ended)} of {len(seeds)} diverged**"] if len(ended) < len(seeds) else []
-            cell = f"{', '.join(parts)} at {rate(seeds):g}, {epochs_of(seeds[0]):,} epochs, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
-        rows.append(f"| {words[arm]} | {cell} | **{values[-1]:.1f} %** at {lr:g}, {total:,} epochs |")
-    return "\n".join(rows)
-
-
-def others(runs: Sequence[Record]) -> str:
-    """In words, what became of the settings at other rates than those of the arms."""
-    chosen = {run.config.run_id for seeds in arms(runs).values() for run in seeds}
-    rest: dict[tuple[str, float], list[float]] = {}
-    for run in runs:
-        if run.config.model and run.config.train and not run.config.train.steps and run.config.run_id not in chosen:
-            rest.setdefault((run.config.model.norm, run.config.train.lr), []).append(final(run))
-    said = []
-    for key, ends in rest.items():
-        kept = [end for end in ends if math.isfinite(end)]
-        parts = [f"{spread(kept, '.1f')} %"] * bool(kept) + [f"{len(ends) - len(kept)} of {len(ends)} diverged"] * (len(kept) < len(ends))
-        said.append(f"{setting(*key)} {', '.join(parts)}")
-    return f"Trained as well: {'; '.join(said)}." if said else ""
-
-
-def caveats(runs: Sequence[Record]) -> str:
-    """In words, what keeps the comparison at equal rates open: trainings that have not come to their end, and rates that were not tried."""
-    held = arms(runs)
-    if not {"matched", "none"} <= held.keys():
-        return ""
-    fits = {arm: float(np.median([final(run, "train") for run in held[arm]])) for arm in ("matched", "none")}
-    said, epochs, own = [], epochs_of(held["none"][0]), rate(held["none"])
-    if all(fit < FITTED for fit in fits.values()):
-        said.append(
-            f"After {epochs:,} epochs neither training has finished: of their training images the network with BN has "
-            f"{fits['matched']:.0f} % right, the one without {fits['none']:.0f} %."
-        )
-    whole = [run.config for run in runs if run.config.train and not run.config.train.steps]
-    tried = sorted({c.train.lr for c in whole if c.train and c.model and c.model.norm == "none"})
-    if higher := [lr for lr in tried if lr > own]:
-        said.append(f"And without BN no rate between {own:g} and {higher[0]:g} was tried: one of them might serve it better.")
-    return " ".join(said)
-
-
-def curves(runs: Sequence[Record]) -> str:
-    """In words, how many curves there are, and which of the paper's settings have none of ours."""
-    held = arms(runs)
-    without = [setting(*PAPERS[arm]) for arm in PAPERS if arm not in held]
-    only = f"; for {' and '.join(without)} there is none" if held and without else ""
-    return f"*All four* settings make {len(PAPERS) + len(held)} curves: the paper's {len(PAPERS)} and {len(held)} of ours{only}."
-
-
-def first_updates(held: Mapping[str, Sequence[Record]], close: bool) -> go.Figure:
-    """The loss of each of the first mini-batches before its update, in the paper's settings; both axes are logarithmic.
-
-    Seeds faint, their geometric mean strong; in the close-up the axes are linear and the mean is over 11 updates, too.
-    """
-    losses = {arm: [run.array("step_loss") for run in seeds] for arm, seeds in held.items()}
-    count, top = max(len(loss) for seeds in losses.values() for loss in seeds), 4.0
-    ends = np.concatenate([(np.nanmin(loss), np.max(loss[np.isfinite(loss)])) for seeds in losses.values() for loss in seeds])
-    whole = Axis("mini-batch loss", float(ends.min()) / 1.5, max(10.0, float(ends.max())) * 1.5, log=True)
-    y = Axis("mini-batch loss", min(math.floor(2 * ends.min()) / 2, 2.0), top) if close else whole
-    x = Axis("mini-batch", 0, 1.5 * count, ticks=range(0, count + 1, 100)) if close else Axis("mini-batch", 0.9, 12 * count, log=True)
-    if not close:
-        x = replace(x, ticks=[tick for tick in (1, 3, 10, 30, 100, 300) if tick <= count])
-    fig = figure(_from_to(held, losses), (x, y))
-    labels = []
-    for arm, seeds in losses.items():
-        look, name = LOOKS[arm], setting(*PAPERS[arm], " ")
-        if len(seeds) > 1:
-            shown = [np.where(loss <= top, loss, np.nan) if close else loss for loss in seeds]
-            faint(fig, [(np.arange(1.0, len(loss) + 1), loss) for loss in shown], replace(look, label=name))
-        gone = [loss for loss, run in zip(seeds, held[arm], strict=True) if run.status != "completed"]
-        if gone:
-            marker, last = {"symbol": "x", "size": 9, "color": RED}, [min(float(loss[np.isfinite(loss)][-1]), y.high) for loss in gone]
-            fig.add_scatter(x=[len(loss) for loss in gone], y=last, mode="markers", marker=marker, name=f"{name} diverges")
-        if survived := [loss for loss, run in zip(seeds, held[arm], strict=True) if run.status == "completed"]:
-            mean = np.exp(np.mean([np.log(loss) for loss in survived], axis=0))
-            end = float(np.exp(np.log(mean[-train.WINDOW :]).mean()))
-            if close:
-                mean = np.convolve(np.pad(mean, 5, mode="edge"), np.full(11, 1 / 11), mode="valid")
-                mean = np.where(mean <= top, mean, np.nan)
-            line = {"color": look.colour, "width": 2.5, "dash": look.dash}
-            fig.add_scatter(x=np.arange(1.0, len(mean) + 1), y=coarse(mean), mode="lines", line=line, name=name)
-            labels.append((count, min(end, y.high), name, _ink(arm)))
-    labels_apart(fig, labels)
-    return fig
-
-
-def _from_to(held: Mapping[str, Sequence[Record]], losses: Mapping[str, Sequence[np.ndarray]]) -> str:
-    """The loss of the first mini-batch and of the last 20 without BN and at the large rate, medians over seeds."""
-    words = []
-    for arm in [arm for arm in ("none", "large") if arm in held]:
-        gone = sum(run.status != "completed" for run in held[arm])
-        last = f"{np.median([loss[-train.WINDOW :].mean() for loss in losses[arm]]):.3g}" if not gone else f"{gone} diverge"
-        words.append(f"{np.median([loss[0] for loss in losses[arm]]):.3g} → {last} ({setting(*PAPERS[arm])})")
-    return f"Loss from the first mini-batch to the last: {', '.join(words)}"
-
-
-def at_start(held: Mapping[str, Sequence[Record]]) -> str:
-    """In words, the loss before the first update, which no rate has changed yet: medians and ranges of the seeds, with BN and without."""
-    losses: dict[str, dict[int, float]] = {}
-    for arm, seeds in held.items():
-        losses.setdefault(PAPERS[arm][0], {}).update({run.config.seed: run.measured["initial_loss"] for run in seeds})
-    names = {"batch": "with BN", "none": "without"}
-    return "; ".join(f"{spread(list(of_seed.values()), '.3g')} {names[norm]}" for norm, of_seed in losses.items())
-
-
 def provenance(runs: Sequence[Record]) -> sources.Source:
     """The line below a figure of these runs; of the paper's curves alone where there are none."""
     if runs:
         ours = sources.source(runs)
         return replace(ours, line=f"in colour · {ours.line} · in grey: the paper's Fig 1, digitised")
     return sources.Source("from the paper", "Fig 1, digitised; no run of ours is recorded yet", None, [])
-
-
-def differs(runs: Sequence[Record], plateau: Sequence[Record]) -> str:
-    """Markdown: how the runs shown depart from the paper's, and what two schedules make of ResNet-20."""
-    held = arms(runs)
-    shown = [run.config for seeds in held.values() for run in seeds]
-    rates, lengths = {arm: rate(seeds) for arm, seeds in held.items()}, {arm: epochs_of(seeds[0]) for arm, seeds in held.items()}
-    parts = [f"{depth} layers, not 110." for depth in {c.model.depth for c in shown if c.model} - {110}]
-    parts += [f"The first {size:,} training images, not 50,000." for size in {c.data.train_size for c in shown if c.data} - {50_000}]
-    if any(length != digitised(arm, "test")[0] for arm, length in lengths.items()):
-        own, papers = (", ".join(f"{n:,}" for n in sorted(set(ns))) for ns in (lengths.values(), [digitised(a, "test")[0] for a in PAPERS]))
-        parts.append(f"{own} epochs; the paper's settings have {papers}.")
-    if "none" in rates and any(lr != PAPERS[arm][1] for arm, lr in rates.items()):
-        others = ", ".join(f"{lr:g}" for arm, lr in sorted(rates.items(), key=lambda item: item[1]) if arm != "none")
-        parts.append(
-            f"Other rates: without BN {rates['none']:g}, a tenth of the largest that trains a net of this depth for 100 updates; with BN "
-            f"{others}."
-        )
-    fits = {arm: [share for run in seeds if math.isfinite(share := final(run, "train"))] for arm, seeds in held.items()}
-    if short := {arm: np.median(shares) for arm, shares in fits.items() if shares and np.median(shares) < FITTED}:
-        shares = ", ".join(f"{setting(PAPERS[arm][0], rate(held[arm]))} {share:.0f} %" for arm, share in short.items())
-        parts.append(
-            f"Trainings that end early: of their own training images ours get right {shares}; the paper's, all but one per cent or less. "
-            "So a gap between our curves says which network is faster, not yet which would end higher."
-        )
-    if 0 < (fewest := min((len(seeds) for seeds in held.values()), default=0)) < 5:
-        parts.append(f"{fewest} seed{'s' * (fewest > 1)}; the paper, as we remember it, has five.")
-    if not held:
-        parts.append("No run of ours is recorded yet; the curves are the paper's alone.")
-    parts.append(
-        "Our rate falls tenfold at 50 % and at 75 % of training. That is what the paper's curves show; its text, according to a summary, "
-        f"says: when learning slows. {_schedules(plateau)}"
-    )
-    return "\n".join(f"- {part}" for part in parts)
-
-
-def _schedules(plateau: Sequence[Record]) -> str:
-    """What the two ways to divide the rate come to, per normaliser."""
-    ends: dict[tuple[str, float], dict[str, list[float]]] = {}
-    for run in plateau:
-        if run.config.model and run.config.train:
-            arm = ends.setdefault((run.config.model.norm, run.config.train.lr), {})
-            arm.setdefault(run.config.train.schedule, []).append(final(run))
-    words = [
-        f"{setting(*arm)} {np.mean(of['plateau']):.1f} % by the one, {np.mean(of['steps']):.1f} % by the other"
-        for arm, of in ends.items()
-        if len(of) == 2
-    ]
-    if not words:
-        return "The two schedules are not compared here yet."
-    return f"Dividing it when learning slows, or at fixed times, gives ResNet-20 {'; '.join(words)}."
