@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bnlib import provenance, records, sources
 from bnlib.config import DataConfig, ModelConfig, ProbeConfig, ProductConfig, RunConfig
-from bnlib.records import RecordError
+from bnlib.records import RecordError, folder, record
 
 START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
@@ -71,8 +71,8 @@ def rewritten(path: Path, **changes) -> Path:
 
     content = json.loads(path.read_text()) | changes
     content.pop("content_sha256")
-    digest = hashlib.sha256(records._render(content).encode()).hexdigest()
-    path.write_text(records._render(content | {"content_sha256": digest}) + "\n")
+    digest = hashlib.sha256(record._render(content).encode()).hexdigest()
+    path.write_text(record._render(content | {"content_sha256": digest}) + "\n")
     return path
 
 
@@ -196,8 +196,8 @@ def test_a_missing_results_folder_gets_one_line(tmp_path: Path, monkeypatch: pyt
 def test_another_folder_that_is_called_results_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("BNLIB_RESULTS", raising=False)
     ours, inner = tmp_path / "results", tmp_path / "home" / "inner"
-    for folder in (ours, inner, inner.parent / "results" / "exam"):
-        folder.mkdir(parents=True)
+    for place in (ours, inner, inner.parent / "results" / "exam"):
+        place.mkdir(parents=True)
     (inner.parent / "results" / "exam" / "marks.json").write_text("[]")
     monkeypatch.chdir(inner)
     assert records.results_dir() == ours, "an empty one may be meant to be filled"
@@ -211,8 +211,8 @@ def test_the_records_that_were_installed_are_found_last_and_not_written_to(tmp_p
     monkeypatch.delenv("BNLIB_RESULTS", raising=False)
     package = tmp_path / "site" / "bnlib"
     (package / "results").mkdir(parents=True)
-    monkeypatch.setattr(records, "__file__", str(package / "records.py"))
-    monkeypatch.setattr(records, "INSTALLED", package / "results")
+    monkeypatch.setattr(folder, "__file__", str(package / "records" / "folder.py"))
+    monkeypatch.setattr(folder, "INSTALLED", package / "results")
     monkeypatch.chdir(tmp_path)
     assert records.results_dir() == package / "results"
     with pytest.raises(RecordError, match="bnlib export results"):

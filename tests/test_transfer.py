@@ -8,7 +8,7 @@ import toys
 
 from bnlib import data, records, train
 from bnlib.config import ProductConfig, RunConfig
-from bnlib.records import RecordError
+from bnlib.records import RecordError, record
 from bnlib.sweep import transfer
 from bnlib.sweep.worker import begun, work
 from bnlib.train import checkpoints
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_no_half_file(folder: Path, there: Path, monkeypatch:
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records.os, "link", full)
+    monkeypatch.setattr(record.os, "link", full)
     with pytest.raises(RecordError, match=r"cannot write .*: No space left on device"):
         transfer.take_in(folder, there)
     assert files(there) == {}
@@ -135,7 +135,7 @@ def test_a_stick_without_hard_links_takes_them_too(root: Path, folder: Path, tmp
     def refuse(source: Path, target: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(records.os, "link", refuse)
+    monkeypatch.setattr(record.os, "link", refuse)
     stick = tmp_path / "stick"
     assert transfer.export(root, stick) == transfer.Moved(copied=3)
     assert files(stick) == files(folder)
