@@ -45,6 +45,7 @@ ENTRY = {
     "fixed": None,
     "chapter": "matrices",
     "figure": None,
+    "seen": "trials",
 }
 
 
@@ -94,6 +95,8 @@ def test_every_judge_has_its_claim():
         ({"studies": ["nope"]}, "claim a: there is no study 'nope'; there are init"),
         ({"studies": "spectra"}, "claim a: studies must be a list, such as [init]"),
         ({"fixed": "soon"}, "claim a: fixed is 'soon'; write the day as"),
+        ({"seen": "all"}, "claim a: seen is 'all'; it must be one of nothing, trials, records"),
+        ({"seen": None}, "claim a: seen is None; it must be one of nothing"),
         ({"test": None}, "claim a: give either a test, or the reason why there is none in why_not"),
     ],
 )
@@ -124,11 +127,24 @@ def test_verdicts_noted_down_that_cannot_be_read_get_one_line(tmp_path: Path):
         ledger.changed([], tmp_path / "results")
 
 
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.seen in ("nothing", "trials")], ids=lambda entry: entry.id)
+def test_what_was_fixed_without_records_is_older_than_they(entry: ledger.Entry):
+    first = [min(record.time["start"] for record in found) for study in entry.studies if (found := claims.recorded(study, RESULTS))]
+    assert not first or str(entry.fixed) <= max(first), "of its studies at least one was not there"
+
+
+def test_the_table_of_what_had_been_seen_counts_each_decided_claim_once(judged: list[ledger.Judged]):
+    rows = [[int(cell) for cell in re.findall(r"\| (\d+)", row)] for row in verdicts.by_seen(judged).splitlines()[2:]]
+    assert [len(row) for row in rows] == [3, 3, 3]
+    decided = [one.verdict.word for one in judged if one.verdict.word in ("reproduced", "partly", "not reproduced")]
+    assert np.sum(rows, axis=0).tolist() == [decided.count(word) for word in ("reproduced", "partly", "not reproduced")]
+
+
 # Verdicts
 
 
 def test_a_claim_without_a_test_says_why():
-    entry = ledger.parse([{key: value for key, value in ENTRY.items() if key != "test"} | {"why_not": "it is gone"}])[0]
+    entry = ledger.parse([{key: value for key, value in ENTRY.items() if key not in ("test", "seen")} | {"why_not": "it is gone"}])[0]
     one = ledger.judge(entry, RESULTS)
     assert (one.verdict.word, one.verdict.because, one.records) == ("not testable here", "it is gone", ())
 

@@ -27,13 +27,19 @@ KNOWN: dict[str, str] = {
     "inferred": "follows from the paper's argument; not stated in what we could read",
     "later": "claimed by later work",
 }
+SEEN: dict[str, str] = {  # of what the claim is judged by, when its threshold was fixed or last changed
+    "nothing": "before any run",
+    "trials": "after trial runs, before the records",
+    "records": "with records known",
+}
 
 
 @dataclass(frozen=True)
 class Entry:
     """A claim: where it is made, what it says and how surely we know that, how it is tested, and where the book shows it.
 
-    `test` names a function of `bnlib.claims` that takes the records of `studies` together. A claim without one says `why_not`.
+    `test` names a function of `bnlib.claims` that takes the records of `studies` together; `seen` is what had been seen of it when its
+    threshold was fixed or last changed, a key of SEEN. A claim without a test says `why_not`.
     """
 
     id: str
@@ -47,6 +53,7 @@ class Entry:
     test: str | None = None
     studies: tuple[str, ...] = ()
     why_not: str | None = None
+    seen: str | None = None
 
     def __post_init__(self) -> None:
         if self.known not in get_args(Known):
@@ -57,6 +64,8 @@ class Entry:
             raise ConfigError(f"claim {self.id}: give either a test, or the reason why there is none in why_not")
         if self.test is not None and not callable(getattr(claims, self.test, None)):
             raise ConfigError(f"claim {self.id}: bnlib.claims has no function {self.test!r}")
+        if self.seen not in (SEEN if self.test else (None,)):
+            raise ConfigError(f"claim {self.id}: seen is {self.seen!r}; it must be one of {', '.join(SEEN)}, of a claim that has a test")
         if unknown := sorted(set(self.studies) - set(studies.STUDIES)):
             raise ConfigError(f"claim {self.id}: there is no study {unknown[0]!r}; there are {', '.join(studies.STUDIES)}")
 

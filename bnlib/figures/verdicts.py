@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bnlib.claims.ledger import KNOWN, Judged
-from bnlib.claims.verdict import WORDS
+from bnlib.claims.ledger import KNOWN, SEEN, Judged
+from bnlib.claims.verdict import WORDS, Word
 
 RESULTS = "../_static/results"  # of the built book, as seen from a chapter
 CHAPTERS = (  # that have claims, in the book's order
@@ -80,7 +80,7 @@ def _claim(one: Judged) -> str:
     held_by = f"{len(one.records)} record{'s' * (len(one.records) != 1)}, {one.seeds} seed{'s' * (one.seeds != 1)}"
     facts = [
         ("how surely it is claimed", KNOWN[entry.known]),
-        *([("what decides", entry.threshold), ("fixed", str(entry.fixed))] if entry.test else []),
+        *([("what decides", entry.threshold), ("fixed", f"{entry.fixed}, {SEEN[entry.seen]}")] if entry.seen else []),
     ]
     terms = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts)
     held = f"<details><summary>{held_by}</summary><ul>{links}</ul></details>" if one.records else ""
@@ -102,6 +102,16 @@ def in_short(judged: Sequence[Judged], statements: Mapping[str, Mapping[str, str
         lines += [f"   - {badge(words[name], words[name], f'verdicts.html#{name}')} {text}" for name, text in claims.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def by_seen(judged: Sequence[Judged]) -> str:
+    """A Markdown table: what came of the claims by what had been seen when their thresholds were fixed; only of those that are decided."""
+    words: tuple[Word, ...] = ("reproduced", "partly", "not reproduced")
+    rows = []
+    for seen, text in SEEN.items():
+        found = Counter(one.verdict.word for one in judged if one.entry.seen == seen)
+        rows.append(f"| {text} | {' | '.join(str(found[word]) for word in words)} |")
+    return "\n".join([f"| threshold fixed | {' | '.join(words)} |", "|---|---|---|---|", *rows])
 
 
 def by_chapter(judged: Sequence[Judged]) -> str:
