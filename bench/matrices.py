@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bnlib import matrices, provenance
-from bnlib.matrices import log_singular_values, log_singular_values_of
+from bnlib import provenance
+from bnlib.matrices import log_singular_values, log_singular_values_of, products
 
 
 def factors(M: int, N: int, seed: int) -> Iterator[np.ndarray]:
@@ -72,7 +72,7 @@ def disagreements(M: int, N: int) -> tuple[np.ndarray, list[float]]:
     """ln s of one product, and how far its transpose, the Jacobi SVD and the determinant are from it."""
     values = log_singular_values_of(factors(M, N, 0))
     transposed = log_singular_values_of([A.T for A in factors(M, N, 0)][::-1])
-    with mock.patch.object(matrices, "_bidiagonal", lambda A: np.full(len(A), np.nan)):
+    with mock.patch.object(products, "_bidiagonal", lambda A: np.full(len(A), np.nan)):
         jacobi = log_singular_values_of(factors(M, N, 0))
     determinant = sum(float(np.linalg.slogdet(A)[1]) for A in factors(M, N, 0))
     return values, [np.abs(transposed - values).max(), np.abs(jacobi - values).max(), abs(values.sum() - determinant) / N]

@@ -21,7 +21,7 @@ def code() -> dict[str, Any]:
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for name in _NUMBERS:
-        for path in sorted((package / name).glob("*.py")) or [package / f"{name}.py"]:
+        for path in sorted((package / name).rglob("*.py")) or [package / f"{name}.py"]:
             digest.update(path.read_bytes())
 
     def git(*args: str) -> str | None:

@@ -7,7 +7,7 @@ from learning_runs import fig1, made, short, small
 from test_figures_networks import lines, outside
 
 from bnlib import claims, sources
-from bnlib.figures import first_updates, learning, learning_words
+from bnlib.figures import learning, learning_words, start
 from bnlib.records import Record
 
 WHOLE, SMALL = fig1(2), small()
@@ -120,7 +120,7 @@ def test_the_table_has_ours_beside_the_papers():
 @pytest.mark.parametrize("close", [False, True])
 def test_first_updates(close: bool):
     held = {arm: [short(*setting, seed) for seed in range(2)] for arm, setting in claims.PAPER.items()}
-    fig = first_updates.losses(held, close)
+    fig = start.losses(held, close)
     assert outside(fig) == []
     assert fig.layout.title.text.startswith("Loss from the first mini-batch to the last: 300 → 2.")
     assert fig.layout.xaxis.type == ("linear" if close else "log")
@@ -137,7 +137,7 @@ def test_first_updates_that_diverge():
     run = short("none", 1e-4, 0)
     loss = [*run.measured["step_loss"][:20], 1e7, None]
     gone = Record(**(vars(run) | {"status": "diverged@21", "measured": run.measured | {"step_loss": loss}}))
-    fig = first_updates.losses({"none": [gone], "large": [short("batch", 0.1, 0)]}, True)
+    fig = start.losses({"none": [gone], "large": [short("batch", 0.1, 0)]}, True)
     assert outside(fig) == []
     assert list(lines(fig, "no BN 0.0001 diverges")[0].x) == [22]
     assert "300 → 1 diverge (no BN at 0.0001), " in fig.layout.title.text
@@ -145,8 +145,8 @@ def test_first_updates_that_diverge():
 
 def test_settings_that_begin_alike_are_told_once():
     held = {arm: [short(*setting, seed) for seed in range(2)] for arm, setting in claims.PAPER.items()}
-    assert first_updates.at_start(held) == "2.6 (2.6 to 2.6) with BN; 300 (300 to 300) without"
-    assert first_updates.at_start({"large": held["large"], "matched": held["matched"][:1]}) == "2.6 (2.6 to 2.6) with BN"
+    assert start.at_start(held) == "2.6 (2.6 to 2.6) with BN; 300 (300 to 300) without"
+    assert start.at_start({"large": held["large"], "matched": held["matched"][:1]}) == "2.6 (2.6 to 2.6) with BN"
 
 
 def test_what_differs_follows_from_the_runs():

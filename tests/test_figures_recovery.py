@@ -48,7 +48,7 @@ def test_a_run_that_comes_back_is_named():
 def test_one_depth():
     fig = recovery.fates([LEARNED, DEAD, LOST], depth=20)
     assert [drawn(fig, name) for name in ("with BN", "without")] == [[], []]
-    assert fig.layout.title.text == "None of 1 runs past 1000 learns"
+    assert fig.layout.title.text == "The one run past 1000 does not learn"
 
 
 def test_runs_that_were_stopped_while_finite_are_left_out_and_those_of_the_same_setting_replaced():

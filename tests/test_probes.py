@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from bnlib.config import ModelConfig
 from bnlib.nets import ResNet, build
-from bnlib.probes import BINS, QUANTILES, at_initialisation, hill, powerlaw_fit, watch
+from bnlib.probes import BINS, at_initialisation, hill, powerlaw_fit, watch
+from bnlib.probes.initialisation import QUANTILES
 
 FULL = {"gradient_quantiles", "gradient_histogram", "gradient_outside", "channel_matrix", "output_gradient"}
 

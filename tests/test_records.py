@@ -181,7 +181,7 @@ def test_a_missing_setting_names_the_nearest_and_the_command(tmp_path: Path):
     with pytest.raises(RecordError, match=re.escape("with M=6, N=4. The nearest: M=5, N=4; M=1, N=4; M=20, N=4.")) as caught:
         records.find("spectra", tmp_path, M=6, N=4)
     assert str(caught.value).endswith("To make it: bnlib sweep spectra --only M=6 --only N=4")
-    with pytest.raises(RecordError, match=re.escape("in a notebook: live.TrainYourOwn(depth=14, norm='none')")):
+    with pytest.raises(RecordError, match=re.escape("in a notebook: bnlib.explore.live.TrainYourOwn(depth=14, norm='none')")):
         records.find("max-lr", tmp_path, depth=14, norm="none", seed=7)
 
 

@@ -1,1 +1,1 @@
-"""Records or arrays in, a plotly figure out: one module a chapter, all in the one style of `style`."""
+"""Records or arrays in, a plotly figure out: for each chapter a module or two, all in the one style of `style`."""

@@ -12,9 +12,8 @@ from bnlib.figures.style import SERIES, TEXT, Axis, figure
 from bnlib.records import Record
 from bnlib.studies import outcome
 from bnlib.text import readable
-from bnlib.train import CHANCE, WINDOW
+from bnlib.train import CHANCE, RISEN, WINDOW
 
-LIMIT = 1e3  # the paper's
 _NORMS: tuple[Norm, Norm] = ("batch", "none")
 _FAR, _HIGH, _LOST = 1e6, 3.0, 3.3  # where losses are drawn that lie beyond, and those that are no number
 _PEAK = Axis(
@@ -59,15 +58,17 @@ def fates(runs: Sequence[Record], depth: int = 0) -> go.Figure:
     The title names the highest loss from which any learned.
     """
     chosen = [run for run in runs if run.config.model is not None and depth in (0, run.config.model.depth)]
-    risen = [run for run in chosen if peak(run) > LIMIT]
+    risen = [run for run in chosen if peak(run) > RISEN]
     learned = [run for run in chosen if outcome(run) == "trains"]
     again = sum(outcome(run) == "trains" for run in risen)
-    said = f"{again or 'None'} of {len(risen)} runs past 1000 learn{'s' * (again < 2)}"
+    said = f"{again or 'None'} of {len(risen)} runs past 1000 learn{'s' * (again < 2)}" if risen else "No run is past 1000"
+    if len(risen) == 1:
+        said = f"The one run past 1000 {'learns' if again else 'does not learn'}"
     if learned and not again:
         said += f", and none past {readable(max(map(peak, learned)))}"
     fig = figure(said, (_PEAK, _END))
-    theory(fig, np.array([LIMIT, LIMIT]), np.array([_END.low, _END.high]), "the paper's limit")
-    label(fig, LIMIT, 2.0, "the paper's limit", TEXT)
+    theory(fig, np.array([RISEN, RISEN]), np.array([_END.low, _END.high]), "the paper's limit")
+    label(fig, RISEN, 2.0, "the paper's limit", TEXT)
     theory(fig, np.array([_PEAK.low, _PEAK.high]), np.array([CHANCE, CHANCE]), "ln 10, that of knowing nothing")
     for norm in _NORMS:
         series = SERIES[norm]

@@ -1,5 +1,5 @@
 """What is measured of a network: at initialisation, along a step, and in training."""
 
-from bnlib.probes.initialisation import BINS, QUANTILES, Seen, at_initialisation, hill, powerlaw_fit, watch
+from bnlib.probes.initialisation import BINS, Seen, at_initialisation, hill, powerlaw_fit, watch
 
-__all__ = ["BINS", "QUANTILES", "Seen", "at_initialisation", "hill", "powerlaw_fit", "watch"]
+__all__ = ["BINS", "Seen", "at_initialisation", "hill", "powerlaw_fit", "watch"]

@@ -12,10 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bnlib.config import TrainConfig
 from bnlib.nets import CLASSES, apply
 from bnlib.probes.curvature import Loss, sharpness
-from bnlib.train import DIVERGED
 
+DIVERGED = TrainConfig.limit  # of max(1, first loss), as in training
 MULTIPLES = (0.25, 0.5, 1.0, 1.25, 1.5, 1.6, 1.75, 2.0, 3.0, 4.0, 6.0, 8.0)  # of 2 / lambda_max at the start
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from bnlib import data
 from bnlib.config import RunConfig
 from bnlib.nets import ResNet
-from bnlib.probes import initialisation as probes
+from bnlib.probes import initialisation
 from bnlib.train import Callback, Trainer
 from bnlib.train.device import arithmetic
 
-# Of what `probes.at_initialisation` measures, what is kept of a network that was trained.
+# Of what `initialisation.at_initialisation` measures, what is kept of a network that was trained.
 PROBED = ("loss", "ln_std", "gradient_std", "gradient_kurtosis", "gradient_hill", "coherence_ratio", "coherence_random", "mean_row_energy")
 
 
@@ -63,7 +63,8 @@ def of_run(run: RunConfig, dataset: data.Dataset | None, callbacks: Iterable[Cal
 
     Keys: those of `train.Trainer`; `relative_step` [update]; `layer_step` [layer], the median over the updates; `gradient_norm` [update],
     of the whole gradient before any clipping; `kernel_length` before the first update and after the last; `status` as in `train.Result`.
-    And unless the run diverged, PROBED as `probes.at_initialisation` has them, on the mini-batch that study `init` takes for this seed.
+    And unless the run diverged, PROBED as `initialisation.at_initialisation` has them, on the mini-batch that study `init` takes for its
+    seed.
     """
     assert run.train is not None
     with arithmetic(run.train):
@@ -78,7 +79,7 @@ def of_run(run: RunConfig, dataset: data.Dataset | None, callbacks: Iterable[Cal
             "status": result.status,
         }
         if run.probe is not None and result.status == "completed":
-            seen = probes.at_initialisation(trainer.net, *data.batch(trainer.dataset, run.seed, run.probe.batch), full=False)
+            seen = initialisation.at_initialisation(trainer.net, *data.batch(trainer.dataset, run.seed, run.probe.batch), full=False)
             measured |= {name: seen[name] for name in PROBED}
     return measured
 

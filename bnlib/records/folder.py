@@ -87,7 +87,7 @@ def _missing(held: Sequence[Record], where: dict[str, Any]) -> str:
     given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in where.items() if key != "study"}
     only = "".join(f" --only {key}={value}" for key, value in given.items())
     start = ", ".join(f"{key}={value!r}" for key, value in where.items() if key in ("depth", "lr", "norm"))
-    own = f" To train a small one in a notebook: live.TrainYourOwn({start})" if start else ""
+    own = f" To train a small one in a notebook: bnlib.explore.live.TrainYourOwn({start})" if start else ""
     return f"no record of study {study} with {asked}.{nearest} To make it: bnlib sweep {study}{only}{own}"
 
 

@@ -137,14 +137,21 @@ def write(record: Record, root: Path) -> Path:
 
 
 def place(part: Path, path: Path) -> None:
-    """Give a whole file its name, over none that is there: FileExistsError. `part` stays, or is gone."""
+    """Give a whole file its name, over none that is there: FileExistsError. `part` stays, or is gone.
+
+    Where there are no hard links the name is taken first, by an empty file, which is there for a moment.
+    """
     try:
         os.link(part, path)  # unlike a rename, it fails where there is one already
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        path.open("xb").close()  # takes the name, so that the rename replaces nothing of another's
-        part.replace(path)
+        path.open("xb").close()  # so that the rename replaces nothing of another's
+        try:
+            part.replace(path)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def clear(config: RunConfig, root: Path) -> None:

@@ -7,6 +7,7 @@ order and augmentation. A `Trainer` can be saved after any update and resumed, b
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bnlib import data, nets
-from bnlib.config import ConfigError, RunConfig, TrainConfig
+from bnlib.config import ConfigError, RunConfig
 from bnlib.train.device import Alarm, Graphs, arithmetic, check_precision, compiled, on_stream
 
-DIVERGED = TrainConfig.limit  # of max(1, first loss); the paper's limit is 1e3 itself, which an unnormalised net may exceed at the start
+RISEN = 1e3  # the paper's limit of a loss, which an unnormalised net may exceed at the start; so a run's own is that of max(1, first loss)
 KEPT = 100  # updates whose mini-batch loss is kept one by one, from the first; of a run of `steps`, all
 PATIENCE = 10  # epochs without a lower training loss after which the "plateau" schedule divides the rate
 CHANCE = math.log(nets.CLASSES)  # the loss of a net that knows nothing
@@ -245,7 +246,7 @@ class Trainer:
         for step, loss in enumerate(losses, start=self.step - len(losses)):
             if step < (self.setting.steps or KEPT):
                 self.step_loss.append(loss)
-            if self.above_1e3 is None and not loss <= 1e3:
+            if self.above_1e3 is None and not loss <= RISEN:
                 self.above_1e3 = step
             if not (math.isfinite(loss) and loss <= self._most()):
                 self.step = self.diverged = step
@@ -255,7 +256,7 @@ class Trainer:
 
     def _most(self) -> float:
         """The loss beyond which the run counts as diverged."""
-        return (self.setting.limit or math.inf) * max(1.0, self.step_loss[0])
+        return self.setting.limit * max(1.0, self.step_loss[0]) if self.setting.limit else sys.float_info.max
 
     def test(self) -> tuple[float, float]:
         """Mean cross-entropy and share of right answers over the test images, in evaluation mode."""

@@ -1,4 +1,4 @@
-/* Brings the figures of bnlib/explore.py to life: native inputs choose a state, plotly draws it.
+/* Brings the figures of bnlib/explore/ to life: native inputs choose a state, plotly draws it.
    plotly.min.js lies beside this file and is loaded once a figure comes near the window. Works from file:// and without a network.
    Loaded before it, explore-looks.js says how the page dresses a drawing and explore-sheets.js how a move is drawn; after it,
    explore-tools.js adds what stands below a figure. */
@@ -17,7 +17,7 @@
     document.head.append(script);
   }));
 
-  // --- states, in the format of bnlib/states.py
+  // --- states, in the format of bnlib/explore/states.py
 
   const unpack = async (text) => {
     const deflated = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));

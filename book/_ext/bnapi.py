@@ -68,9 +68,9 @@ def module(name: str, path: Path) -> nodes.section:
     tree = ast.parse(text)
     section = nodes.section("", nodes.title("", name), ids=[name.replace(".", "-").lower()], names=[name])
     section += prose(ast.get_docstring(tree) or "")
-    inner = [statement for statement in tree.body if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith(name)]
-    if names := sorted({alias.name for statement in inner for alias in statement.names}, key=str.lower):
-        section += prose(f"To import from here: {', '.join(f'`{one}`' for one in names)}.")
+    named = [ast.literal_eval(s.value) for s in tree.body if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) == "__all__"]
+    if named:
+        section += prose(f"To import from here: {', '.join(f'`{one}`' for one in sorted(named[0], key=str.lower))}.")
     for entry in members(tree.body, text.splitlines(), name):
         section += entry
     return section
