@@ -235,6 +235,7 @@ def _because(runs: Sequence[Record], *pairs: tuple[str, str]) -> str:
     if missing := [_NAME[arm] for arm in PAPER if arm in sum(pairs, ()) and arm not in held]:
         return f"not measured: {', '.join(missing)}"
     few = min(len(gain(runs, *pair)) for pair in pairs) < SEEDS
+    held = {arm: seeds for arm, seeds in held.items() if arm in sum(pairs, ())}
     return (
         f"{about(runs)}: {'; '.join(_apart(runs, *pair) for pair in pairs)}{_unfinished(held)}" + f"; a verdict needs {SEEDS} seeds" * few
     )
@@ -244,7 +245,8 @@ def _unfinished(held: dict[str, list[Record]]) -> str:
     """A warning where an arm has not learned its training images: then it shows who is faster, not yet who would end higher."""
     fit = {arm: float(np.median([final(run, "train") for run in seeds])) for arm, seeds in held.items()}
     least = min(fit, key=fit.__getitem__)
-    return f"; but {_NAME[least]} has by then only {fit[least]:.0f} % of its training images right" if fit[least] < FITTED else ""
+    name = f"{'no BN' if least == 'none' else 'BN'} at {rate(held[least]):g}"
+    return f"; but {name} has by then only {fit[least]:.0f} % of its training images right" if fit[least] < FITTED else ""
 
 
 def _apart(runs: Sequence[Record], better: str, worse: str) -> str:
