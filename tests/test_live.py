@@ -1,5 +1,6 @@
 """Train your own, in a real kernel and without one: curves grow, Stop stops, and whatever goes wrong is shown."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -113,7 +114,7 @@ def test_divergence_is_said_and_crossed(bench: live.Bench):
     loss, _, _, cross = bench.view.data
     assert (cross.x[0], cross.y[0]) == (loss.x[-1], loss.y[-1])
     assert np.isfinite(cross.y[0])
-    (record,) = [records.json.loads(path.read_text()) for path in Path("runs/own").iterdir()]
+    (record,) = [json.loads(path.read_text()) for path in Path("runs/own").iterdir()]
     assert record["status"].startswith("diverged@")
 
 
