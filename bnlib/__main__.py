@@ -63,10 +63,7 @@ def images(
 def sweep(
     study: Annotated[str, typer.Argument(help=f"One of: {', '.join(studies.STUDIES)}.", autocompletion=_studies)],
     budget: Annotated[str | None, typer.Option(help="Stop after this time, saving what is begun: 90s, 9m, 1.5h.")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Runs at a time; on this machine else one a core, or --per-gpu."),
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time; on this machine else one a core, or --per-gpu.")] = None,
     per_gpu: Annotated[str, typer.Option(help="Runs at a time on a GPU, or auto: as many as it holds, eight at most.")] = "1",
     executor: Annotated[str, typer.Option(help=f"One of: {', '.join(executors.ENGINES)}.", autocompletion=_engines)] = "local",
     address: Annotated[str | None, typer.Option(help="Of dask's scheduler; or submitit's cluster, else slurm.")] = None,

@@ -137,9 +137,7 @@ class TrainConfig(Section):
             raise ConfigError(f"TrainConfig.lr is {self.lr}; it must be above zero")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"TrainConfig.momentum is {self.momentum}; it must be at least 0 and below 1")
-        if self.weight_decay < 0:
-            raise ConfigError(f"TrainConfig.weight_decay is {self.weight_decay}; it must be at least 0")
-        for name in ("clip", "limit"):
+        for name in ("weight_decay", "clip", "limit"):
             _at_least(self, name, 0)
 
 

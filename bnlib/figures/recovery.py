@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from bnlib.config import Norm
+from bnlib.figures.depth import PAIR
 from bnlib.figures.marks import crosses, label, theory
 from bnlib.figures.style import SERIES, TEXT, Axis, figure
 from bnlib.records import Record
@@ -14,7 +14,6 @@ from bnlib.studies import outcome
 from bnlib.text import readable
 from bnlib.train import CHANCE, RISEN, WINDOW
 
-_NORMS: tuple[Norm, Norm] = ("batch", "none")
 _FAR, _HIGH, _LOST = 1e6, 3.0, 3.3  # where losses are drawn that lie beyond, and those that are no number
 _PEAK = Axis(
     "highest loss of a mini-batch",
@@ -51,6 +50,16 @@ def _highest(run: Record) -> float:
     return float(np.max(loss, where=np.isfinite(loss), initial=0.0))
 
 
+def risen(runs: Sequence[Record]) -> list[Record]:
+    """The runs with a loss beyond the paper's limit."""
+    return [run for run in runs if peak(run) > RISEN]
+
+
+def highest_return(runs: Sequence[Record]) -> float:
+    """The highest loss from which a run has learned; NaN where none has learned at all."""
+    return max((peak(run) for run in runs if outcome(run) == "trains"), default=math.nan)
+
+
 def fates(runs: Sequence[Record], depth: int = 0) -> go.Figure:
     """The mean of a run's last 20 losses against its highest, each run a mark; of one depth, or of all, which is 0.
 
@@ -58,19 +67,18 @@ def fates(runs: Sequence[Record], depth: int = 0) -> go.Figure:
     The title names the highest loss from which any learned.
     """
     chosen = [run for run in runs if run.config.model is not None and depth in (0, run.config.model.depth)]
-    risen = [run for run in chosen if peak(run) > RISEN]
-    learned = [run for run in chosen if outcome(run) == "trains"]
-    again = sum(outcome(run) == "trains" for run in risen)
-    said = f"{again or 'None'} of {len(risen)} runs past 1000 learn{'s' * (again < 2)}" if risen else "No run is past 1000"
-    if len(risen) == 1:
+    past, best = risen(chosen), highest_return(chosen)
+    again = sum(outcome(run) == "trains" for run in past)
+    said = f"{again or 'None'} of {len(past)} runs past 1000 learn{'s' * (again < 2)}" if past else "No run is past 1000"
+    if len(past) == 1:
         said = f"The one run past 1000 {'learns' if again else 'does not learn'}"
-    if learned and not again:
-        said += f", and none past {readable(max(map(peak, learned)))}"
+    if best <= RISEN:
+        said += f", and none past {readable(best)}"
     fig = figure(said, (_PEAK, _END))
     theory(fig, np.array([RISEN, RISEN]), np.array([_END.low, _END.high]), "the paper's limit")
     label(fig, RISEN, 2.0, "the paper's limit", TEXT)
     theory(fig, np.array([_PEAK.low, _PEAK.high]), np.array([CHANCE, CHANCE]), "ln 10, that of knowing nothing")
-    for norm in _NORMS:
+    for norm in PAIR:
         series = SERIES[norm]
         ended = [run for run in chosen if run.config.model is not None and run.config.model.norm == norm and run.status == "completed"]
         end = [float(run.array("step_loss")[-WINDOW:].mean()) for run in ended]
@@ -79,6 +87,6 @@ def fates(runs: Sequence[Record], depth: int = 0) -> go.Figure:
         fig.add_scatter(x=at, y=np.minimum(end, _HIGH), mode="markers", marker=look, name=series.label)
     gone = np.array([min(_highest(run), _FAR) for run in chosen if run.status != "completed"])
     crosses(fig, gone, np.full(len(gone), _LOST), name="no longer a number")
-    for norm, shift in zip(_NORMS, (16, -2), strict=True):
+    for norm, shift in zip(PAIR, (16, -2), strict=True):
         label(fig, 8, 1.6, f"{_GLYPHS[norm]} {SERIES[norm].label}", SERIES[norm].colour, shift=shift)
     return fig

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bnlib.claims.ledger import KNOWN, SEEN, Judged
-from bnlib.claims.verdict import WORDS, Word
+from bnlib.claims.verdict import WORDS
 
 RESULTS = "../_static/results"  # of the built book, as seen from a chapter
 CHAPTERS = (  # that have claims, in the book's order
@@ -106,8 +106,7 @@ def in_short(judged: Sequence[Judged], statements: Mapping[str, Mapping[str, str
 
 def by_seen(judged: Sequence[Judged]) -> str:
     """A Markdown table: what came of the claims by what had been seen when their thresholds were fixed; only of those that are decided."""
-    words: tuple[Word, ...] = ("reproduced", "partly", "not reproduced")
-    rows = []
+    words, rows = WORDS[:3], []  # those that decide
     for seen, text in SEEN.items():
         found = Counter(one.verdict.word for one in judged if one.entry.seen == seen)
         rows.append(f"| {text} | {' | '.join(str(found[word]) for word in words)} |")

@@ -15,8 +15,8 @@ from bnlib.studies.study import Study
 
 LADDER = tuple(float(f"{rate:.3g}") for rate in np.geomspace(1e-5, 10, 13))  # learning rates, half-decades
 FIG1 = (("batch", 0.1, 165), ("none", 1e-4, 2400), ("batch", 1e-4, 2400), ("batch", 0.003, 1320))  # normaliser, rate, epochs
-BETWEEN = LADDER[7]  # between a tenth of the next and that, in the logarithm
 EDGE = 0.1  # the largest rate of the ladder at which 100 updates train an unnormalised ResNet-32, by the first seed of `max-lr`
+BETWEEN = LADDER[7]  # 0.0316, between EDGE and a tenth of it in the logarithm
 GPU: dict[str, Any] = {"engine": "graph", "precision": "tf32"}  # of the runs that need a GPU; bf16 only once `precision` clears it
 
 
