@@ -153,6 +153,15 @@ def _variants_short_runs() -> Iterator[RunConfig]:
             yield _cell("variants-short", seed, 110, "last-features", TrainConfig(lr=lr, **short))
 
 
+def _variants_small_runs() -> Iterator[RunConfig]:
+    """The appendix on two cores, to set beside `fig1-small`: BN at the end at the rung next to the paper's 0.03, others at BN's rate."""
+    images = DataConfig(train_size=10_000, test_size=2_000)
+    last, others = [("last-features", BETWEEN)], [(norm, EDGE) for norm in ("group", "layer", "instance")]
+    for arms, seed in product((last, others), range(3)):
+        for norm, lr in arms:
+            yield replace(_cell("variants-small", seed, 32, norm, TrainConfig(lr=lr, epochs=40)), data=images)
+
+
 TRAINING = (
     Study("max-lr", "100 updates at every depth and learning rate", tuple(_max_lr_runs()), refine=_refine_max_lr),
     Study("recovery", "300 updates at rates that make the loss pass 1000, not stopped there", tuple(_recovery_runs())),
@@ -163,5 +172,6 @@ TRAINING = (
     Study("map", "10 epochs at every depth and learning rate", tuple(_map_runs())),
     Study("precision", "fp32, TF32 and bf16 side by side", tuple(_precision_runs())),
     Study("variants-short", "100 updates: BN at the end at seven rates, other normalisers at 0.1", tuple(_variants_short_runs())),
+    Study("variants-small", "BN at the end, other normalisers: ResNet-32, 10,000 images, 40 epochs", tuple(_variants_small_runs())),
     Study("variants", "BN in one place only, other normalisers, Fixup and SkipInit, 165 epochs", tuple(_variants_runs())),
 )
