@@ -1,6 +1,6 @@
 """Larger learning rates, with batch normalisation and without (paper, Sec 2 and Fig 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +72,16 @@ def rate(runs: Sequence[Record]) -> float:
 
 def final(run: Record, part: str = "test") -> float:
     """Accuracy after the last epoch on the test or the training images, in per cent; NaN where the run diverged."""
-    accuracy = run.array(f"{part}_acc")
-    return float(100 * accuracy[-1]) if run.status == "completed" else float("nan")
+    return float(100 * run.array(f"{part}_acc")[-1]) if run.status == "completed" else float("nan")
+
+
+def ending(accuracies: Float[np.ndarray, " seeds"]) -> str:
+    """Such as "78.1 (77.6 to 78.9) %, 1 of 4 diverged": final accuracies, NaN of a run that diverged."""
+    there = accuracies[np.isfinite(accuracies)]
+    gone = f"{len(accuracies) - len(there)} of {len(accuracies)} diverged"
+    if len(there) == len(accuracies):
+        return f"{spread(there, '.1f')} %"
+    return f"{spread(there, '.1f')} %, {gone}" if len(there) else gone
 
 
 def gain(runs: Sequence[Record], better: str, worse: str, part: str = "test") -> Float[np.ndarray, " seeds"]:
@@ -166,7 +174,7 @@ def small_rates_overfit(runs: Sequence[Record]) -> Verdict:
         claim,
         {f"5 points wider {name}": points >= BETTER for name, points in zip(("with BN", "without"), wider, strict=True)},
         f"{about(runs)}: training accuracy ends {shown['large']} points above test accuracy with BN at the larger rate, {shown['matched']} "
-        f"with BN at the smaller one and {shown['none']} without BN{_unfinished(arms(runs))}",
+        f"with BN at the smaller one and {shown['none']} without BN{unfinished(arms(runs))}",
     )
 
 
@@ -236,12 +244,10 @@ def _because(runs: Sequence[Record], *pairs: tuple[str, str]) -> str:
         return f"not measured: {', '.join(missing)}"
     few = min(len(gain(runs, *pair)) for pair in pairs) < SEEDS
     held = {arm: seeds for arm, seeds in held.items() if arm in sum(pairs, ())}
-    return (
-        f"{about(runs)}: {'; '.join(_apart(runs, *pair) for pair in pairs)}{_unfinished(held)}" + f"; a verdict needs {SEEDS} seeds" * few
-    )
+    return f"{about(runs)}: {'; '.join(_apart(runs, *pair) for pair in pairs)}{unfinished(held)}" + f"; a verdict needs {SEEDS} seeds" * few
 
 
-def _unfinished(held: dict[str, list[Record]]) -> str:
+def unfinished(held: Mapping[str, Sequence[Record]]) -> str:
     """A warning where an arm has not learned its training images: then it shows who is faster, not yet who would end higher."""
     fit = {arm: float(np.median([final(run, "train") for run in seeds])) for arm, seeds in held.items()}
     least = min(fit, key=fit.__getitem__)
