@@ -224,7 +224,23 @@ def test_last_layer_draws_what_is_measured(mini_batch):
     assert outside(fig) == []
 
 
+def test_whole_trainings_beside_each_other():
+    lasts = [*whole("variants-small", 0.0316, 0.75, 32, norm="last-features"), *whole("variants-small", 0.1, None, 32, norm="layer")]
+    runs = [records.new(r.config, {"test_acc": list(np.linspace(0.1, r.measured["test_acc"][-1] or np.nan, 40))}, NOW, 1.0, status=r.status)
+            for r in (*small(0.60, 0.80), *lasts)]  # fmt: skip
+    fig = variants.trained(runs, "test", 100)
+    assert fig.layout.title.text == "Test images right after 100 % of training: 60 % without BN, 75 % with BN at the end, 80 % with BN"
+    assert list(fig.layout.yaxis.ticktext) == ["without", "layer norm", "BN at the end", "with BN"]
+    assert [list(trace.x) for trace in fig.data] == [[60.0] * 3, [2.0] * 3, [75.0] * 3, [80.0] * 3, [70.0, 70.0]]
+    assert set(fig.data[1].marker.symbol) == {"x"}
+    assert variants.trained(runs, "test", 5).data[0].x[0] == pytest.approx(10 + 50 / 39, abs=0.05), "after the second of 40 epochs"
+
+
+def test_without_one_bn_at_the_end_no_whole_training_is_drawn():
+    assert variants.whole_trainings(small(0.60, 0.80)) == {}
+
+
 def test_the_table_of_whole_trainings_says_what_is_missing():
     rows = variants.trained_table(whole("variants", 0.03, 0.9, norm="last-features"), []).splitlines()
-    assert "| BN on the last features, 0.03 | 90.0 (90.0 to 90.0) | 3 |" in rows
+    assert "| BN on the last features, 0.03 | 90.0 (90.0 to 90.0) % | 3 |" in rows
     assert "| Fixup, 0.1 | not yet measured | 0 |" in rows

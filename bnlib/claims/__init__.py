@@ -94,6 +94,7 @@ from bnlib.claims.learning import (
     arms,
     best,
     between_lies_between,
+    ending,
     epochs_to,
     fig1,
     fig1_is_the_papers,
@@ -148,6 +149,7 @@ from bnlib.claims.since import (
 )
 from bnlib.claims.statistics import interval, no_better, welch
 from bnlib.claims.variants import (
+    OTHERS,
     he_explodes_without_bn,
     last_bn_bears_larger_rates,
     last_bn_bears_larger_steps,
@@ -156,12 +158,14 @@ from bnlib.claims.variants import (
     other_normalisers_do_as_bn,
     other_normalisers_gain,
     other_normalisers_train_as_bn,
+    whole,
 )
 from bnlib.claims.verdict import Verdict, decide, judge, pending, spread
 
 __all__ = [
     "BN_RATE",
     "NAMES",
+    "OTHERS",
     "PAPER",
     "SHARE",
     "TABLE_1",
@@ -198,6 +202,7 @@ __all__ = [
     "early_updates_repair",
     "edges",
     "effective_rank",
+    "ending",
     "epochs_to",
     "explodes_at",
     "explosion",
@@ -303,4 +308,5 @@ __all__ = [
     "usable_step",
     "wall_stays",
     "welch",
+    "whole",
 ]

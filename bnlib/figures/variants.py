@@ -1,8 +1,9 @@
 """Variants of BN and of the initialisation (paper, appendix): at the start, in their first steps, and trained.
 
-Records of the studies `init`, `steps` and `variants` in, figures and Markdown out.
+Records of the studies `init`, `steps`, `variants` and their small likes in, figures and Markdown out.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,10 +11,10 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from bnlib.claims import BN_RATE, beginning, explodes_at, final, growth, held, spread, step_text
+from bnlib.claims import BN_RATE, OTHERS, beginning, ending, explodes_at, final, growth, held, spread, step_text, whole
 from bnlib.figures.depth import Cell, cells
-from bnlib.figures.marks import labels_apart
-from bnlib.figures.style import SERIES, TEXT, Axis, Series, coarse, figure, powers
+from bnlib.figures.marks import labels_apart, theory
+from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, coarse, figure, powers
 from bnlib.probes.lines import MINI_BATCHES
 from bnlib.records import Record
 from bnlib.studies import NORMAL
@@ -38,6 +39,8 @@ INITS = {"xavier": ("circle-open", "Xavier"), "he": ("circle", "He"), "torch": (
 KEY = "○ Xavier · ● He · ▲ PyTorch's default"
 DEPTH = Axis("depth", 0, 150, ticks=(8, 20, 32, 44, 56, 110))
 SINGLE = ("none", "last-features", "batch")
+PARTS = {"none": "without BN", "last-features": "with BN at the end", "batch": "with BN"}
+IMAGES = {"test images": "test", "training images": "train"}
 BEYOND = 2.0  # where a step is drawn that is longer than any measured
 
 
@@ -86,9 +89,10 @@ def _grow(one: float, other: float) -> tuple[str, str]:
 
 
 def rows(title: str, names: Sequence[str], x: Axis) -> go.Figure:
-    """An empty figure with a row for each name, the first at the top. The logarithmic axis has few ticks, beside so long names."""
-    ticks = powers(x.low, x.high, most=5)
-    x = replace(x, ticks=ticks, labels=[power_label(tick) for tick in ticks])
+    """An empty figure with a row for each name, the first at the top. A logarithmic axis has few ticks, beside so long names."""
+    if x.log:
+        ticks = powers(x.low, x.high, most=5)
+        x = replace(x, ticks=ticks, labels=[power_label(tick) for tick in ticks])
     fig = figure(title, (x, Axis("", len(names) - 0.5, -0.5, ticks=range(len(names)), labels=names)), height=90 + 38 * len(names))
     fig.update_layout(margin={"l": 142, "t": 30})
     return fig
@@ -125,8 +129,7 @@ def last_layer(steps: Sequence[Record], mini_batch: int) -> go.Figure:
             said[norm] = step_text(by_depth[110])
             labels.append((110, drawn[-1], series.label.replace("BN on the last features", "BN at<br>the end"), series.colour))
     labels_apart(fig, labels)
-    parts = {"none": "without BN", "last-features": "with BN at the end", "batch": "with BN"}
-    words = [f"{said.get(norm, '(not measured)')} {text}" for norm, text in parts.items()]
+    words = [f"{said.get(norm, '(not measured)')} {text}" for norm, text in PARTS.items()]
     fig.layout.title.text = f"Mini-batch {mini_batch}, 110 layers: the loss doubles at a step of {', '.join(words)}"
     return fig
 
@@ -160,6 +163,51 @@ def rates_table(max_lr: Sequence[Record], short: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def trained(records: Sequence[Record], part: str, percent: int) -> go.Figure:
+    """Accuracy on the test or the training images after a share of each whole training, a mark a seed, a row a network; between the
+    medians without BN and with BN everywhere a line half way. At the scale that `claims.whole` takes.
+    """
+    groups = whole_trainings(records)
+    reached = {norm: np.array([_after(run, part, percent) for run in runs]) for norm, runs in groups.items()}
+    middle = {norm: float(np.median(values)) for norm, values in reached.items()}
+    fig = rows("", [ROWS.get(norm, SERIES[norm].label) for norm in groups], Axis(f"{part} accuracy, %", 0, 100, ticks=range(0, 101, 20)))
+    for row, (norm, values) in enumerate(reached.items()):
+        ended, look = np.isfinite(values), SERIES[norm]
+        marker = {
+            "symbol": [look.symbol if one else "x" for one in ended],
+            "size": 10,
+            "color": [look.colour if one else RED for one in ended],
+        }
+        x = coarse(np.where(ended, values, 2.0))
+        fig.add_scatter(x=x, y=[row] * len(x), mode="markers", marker=marker, opacity=0.75, name=look.label)
+    half = (middle["none"] + middle["batch"]) / 2
+    theory(fig, np.array([half, half]), np.array([-0.5, len(groups) - 0.5]), "half of the gain")
+    said = ", ".join(f"{_per_cent(middle[norm])} {words}" for norm, words in PARTS.items())
+    fig.layout.title.text = f"{'Training' if part == 'train' else 'Test'} images right after {percent} % of training: {said}"
+    note(fig, "line: half of what BN everywhere gains")
+    return fig
+
+
+def whole_trainings(records: Sequence[Record]) -> dict[str, Sequence[Record]]:
+    """The runs that `trained` draws, by normaliser; empty while one BN at the end has not been trained beside the two extremes."""
+    none, batch, last = whole(records, ("none", "large"), ("last-features",))
+    if not last:
+        return {}
+    others: dict[str, Sequence[Record]] = {n: held(records, study=last[0].config.study, norm=n, lr=BN_RATE) for n in OTHERS}
+    return {"none": none, **{norm: runs for norm, runs in others.items() if runs}, "last-features": last, "batch": batch}
+
+
+def _after(run: Record, part: str, percent: int) -> float:
+    """Accuracy in per cent after this share of a run's epochs; NaN where it had diverged by then."""
+    assert run.config.train is not None
+    accuracy, epoch = run.array(f"{part}_acc"), max(1, round(run.config.train.epochs * percent / 100))
+    return float(100 * accuracy[epoch - 1]) if epoch <= len(accuracy) else math.nan
+
+
+def _per_cent(accuracy: float) -> str:
+    return f"{accuracy:.0f} %" if math.isfinite(accuracy) else "none (diverged)"
+
+
 def trained_table(variants: Sequence[Record], fig1: Sequence[Record]) -> str:
     """Markdown: final test accuracy of ResNet-110 in whole trainings, as far as there are records, and the command that makes the rest."""
     kinds: list[tuple[str, Callable[[Record], bool]]] = [
@@ -168,13 +216,11 @@ def trained_table(variants: Sequence[Record], fig1: Sequence[Record]) -> str:
         *((f"{SERIES[n].label}, {BN_RATE}", _is(n, BN_RATE)) for n in ("layer", "group", "instance", "last-logits")),
         *((f"{name}, {BN_RATE}", _is("none", BN_RATE, block)) for block, name in (("fixup", "Fixup"), ("skipinit", "SkipInit"))),
     ]
-    lines = ["| ResNet-110, 165 epochs (without: 2,400) | test accuracy, % | seeds |", "|---|---|---|"]
+    lines = ["| ResNet-110, 165 epochs (without: 2,400) | test accuracy | seeds |", "|---|---|---|"]
     for name, chosen in kinds:
         runs = [r for r in (*fig1, *variants) if chosen(r)]
-        ends = np.array([final(r) for r in runs])
-        gone = f", {np.sum(~np.isfinite(ends))} diverged" if len(ends) and not np.isfinite(ends).all() else ""
-        shown = spread(ends[np.isfinite(ends)], ".1f") if np.isfinite(ends).any() else "–"
-        lines.append(f"| {name} | {shown if len(runs) else 'not yet measured'}{gone} | {len(runs)} |")
+        shown = ending(np.array([final(r) for r in runs])) if runs else "not yet measured"
+        lines.append(f"| {name} | {shown} | {len(runs)} |")
     return "\n".join(lines)
 
 
