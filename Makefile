@@ -24,8 +24,9 @@ test: $(READY) browser
 	"$(BIN)"/python -m bnlib claims
 	"$(BIN)"/pytest -n 2 --dist loadfile
 
+# Without the checks of types and shapes, which the compiler cannot see through.
 test-gpu: $(READY)
-	"$(BIN)"/pytest -m gpu
+	"$(BIN)"/pytest -m gpu -o addopts=--strict-markers -W "ignore:The .grad attribute"
 
 test-chapters: export OMP_NUM_THREADS = 1
 test-chapters: $(READY)

@@ -4,6 +4,8 @@ import copy
 import io
 import itertools
 import math
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -405,6 +407,24 @@ def test_compiled_blocks_share_the_weights_of_the_net(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch, "compile", Compiled)
     eager, fast = (train.train(run(engine=engine), IMAGES) for engine in ("eager", "compiled"))
     assert without_times(eager) == without_times(fast)
+
+
+def test_every_kind_of_block_is_compiled_for_every_size_of_mini_batch():
+    """In a process of its own: the compiler cannot see through the checks of types and shapes that are on in this one."""
+    script = """
+from functools import partial
+import torch
+from torch._dynamo.utils import counters
+from bnlib import data, train
+from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+
+torch.compile = partial(torch.compile, backend="eager")  # traced, but not translated, for which there need be a compiler
+setting = TrainConfig(engine="compiled", steps=3, batch=32)
+train.train(RunConfig("try", 0, ModelConfig(depth=20), DataConfig("synthetic", 80, 1), train=setting), data.synthetic(80, 1))
+print(counters["stats"]["unique_graphs"])
+"""
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert made.stdout.split() == ["10"], f"five kinds, mini-batches of 32 and of 16\n{made.stderr}"
 
 
 def test_runs_that_share_a_setting_go_side_by_side_and_others_wait():

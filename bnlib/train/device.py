@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bnlib.config import ConfigError, TrainConfig
 from bnlib.nets import ResNet
 
+VERSIONS = 64  # of a block's code that may be compiled in one process
 WARM_UP = 3  # updates before a graph is captured, in which cuDNN and the compiler settle
 
 
@@ -93,9 +94,16 @@ def _own_stream(device: torch.device | str) -> Iterator[None]:
 
 
 def compiled(net: ResNet) -> nn.Module:
-    """`net` with its blocks compiled, weights shared: equal blocks share their code, which keeps the compilation short."""
+    """`net` with its blocks compiled, weights shared: equal blocks share their code, which keeps the compilation short.
+
+    What cannot be compiled is an error: left to itself torch would run it eagerly, and not say so.
+    """
+    from torch import _dynamo as dynamo  # a second to import
+
+    # Five kinds of block in two sizes of mini-batch are ten versions of one function; torch gives up after eight.
+    dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, VERSIONS)
     fast = copy.copy(net)
-    blocks: list[nn.Module] = [torch.compile(block, dynamic=False) for block in net.blocks]  # type: ignore[misc]
+    blocks: list[nn.Module] = [torch.compile(block, dynamic=False, fullgraph=True) for block in net.blocks]  # type: ignore[misc]
     fast._modules = {**net._modules, "blocks": nn.Sequential(*blocks)}
     return fast
 
