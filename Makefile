@@ -13,7 +13,6 @@ book: $(READY)
 	@"$(BIN)"/jupyter-book build . -W --keep-going || { rm -rf _build/.doctrees; exit 1; }
 	@"$(BIN)"/python -c 'import pathlib; print("Open", pathlib.Path("_build/html/index.html").resolve().as_uri())'
 
-test: export OMP_NUM_THREADS = 1
 test: $(READY) browser
 	@$(writable)
 	"$(BIN)"/ruff check .
@@ -28,7 +27,6 @@ test: $(READY) browser
 test-gpu: $(READY)
 	"$(BIN)"/pytest -m gpu -o addopts=--strict-markers -W "ignore:The .grad attribute"
 
-test-chapters: export OMP_NUM_THREADS = 1
 test-chapters: $(READY)
 	"$(BIN)"/pytest -m chapters -n 2 tests/test_chapters.py
 

@@ -3,6 +3,7 @@
 Beside what `probes` says of all layers on average (paper, Sec 3.1 and, as remembered, its appendix).
 """
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -34,12 +35,10 @@ def at_layers(net: ResNet, x: Float[Tensor, "batch 3 height width"], y: Int[Tens
     def keep(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
         seen[module] = args[0].detach(), output
 
-    handles = [conv.register_forward_hook(keep) for conv in {*places.values()}]
-    try:
+    with ExitStack() as hooks:
+        for conv in {*places.values()}:
+            hooks.enter_context(conv.register_forward_hook(keep))
         loss = F.cross_entropy(apply(net, x), y)
-    finally:
-        for handle in handles:
-            handle.remove()
     outer = dict(zip(seen, torch.autograd.grad(loss, [output for _, output in seen.values()]), strict=True))
     measured: dict[str, Any] = {}
     for layer, conv in places.items():

@@ -6,7 +6,7 @@ numbers while they are at hand, so nothing large outlives the pass.
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -106,12 +106,10 @@ def watch(net: ResNet) -> Iterator[dict[nn.Module, Seen]]:
     """Observe a pass of `net` made in this context, without changing it by a bit: {layer or projection: what was seen}."""
     seen: dict[nn.Module, Seen] = {}
     layers = (*net.layers().values(), *net.projections().values())
-    handles = [layer.register_forward_hook(partial(_observe, seen)) for layer in layers]
-    try:
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(partial(_observe, seen)))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _observe(seen: dict[nn.Module, Seen], layer: nn.Module, args: tuple[Tensor], output: Tensor) -> None:

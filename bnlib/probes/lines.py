@@ -1,7 +1,7 @@
 """The loss and the channel moments along the line of one update, theta - t g: Figs 3 and 4 of the paper."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -89,9 +89,7 @@ def _moments(net: ResNet, layers: Sequence[int]) -> Iterator[dict[str, list[np.n
         seen[f"mean_{layer}"].append(mean.cpu().numpy())
         seen[f"variance_{layer}"].append(variance.cpu().numpy())
 
-    handles = [net.convolutions()[layer].register_forward_hook(partial(observe, layer)) for layer in layers]
-    try:
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(net.convolutions()[layer].register_forward_hook(partial(observe, layer)))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

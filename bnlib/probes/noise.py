@@ -31,7 +31,8 @@ def gram(net: ResNet, x: Float[Tensor, "n 3 height width"], y: Int[Tensor, " n"]
     if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in net.modules()):
         raise ValueError("with BN in training mode an example has no gradient of its own; use bias_and_variance")
     rows = torch.stack([gradient(net, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
-    return (rows.double() @ rows.double().T).numpy()
+    rows = rows.double()
+    return (rows @ rows.T).numpy()
 
 
 def constant(G: Float[np.ndarray, "n n"]) -> float:

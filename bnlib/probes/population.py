@@ -1,6 +1,7 @@
 """Batch normalisation with the statistics of a mini-batch, and with those of the images it stands for."""
 
 import copy
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +24,11 @@ def frozen(net: ResNet, x: Float[Tensor, "batch 3 height width"]) -> ResNet:
         variance, mean = torch.var_mean(args[0], [d for d in range(args[0].ndim) if d != 1], correction=0)
         bn.running_mean, bn.running_var = mean, variance
 
-    handles = [bn.register_forward_pre_hook(take) for bn in held.modules() if isinstance(bn, _BN)]
-    with torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad():
+        for bn in held.modules():
+            if isinstance(bn, _BN):
+                hooks.enter_context(bn.register_forward_pre_hook(take))
         held(x)
-    for handle in handles:
-        handle.remove()
     return held
 
 

@@ -5,7 +5,7 @@ share of it falls as 1 / sqrt(block): the block comes close to the identity (De 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -49,16 +49,13 @@ def _watched(net: ResNet) -> Iterator[tuple[list[Tensor], list[Tensor], list[Ten
     shortcuts: list[Tensor] = []
     trunk: list[Tensor] = []
     blocks = [block for block in net.blocks if isinstance(block, Block)]
-    handles = [net.stem.register_forward_hook(lambda module, args, output: trunk.append(output))]
-    for block in blocks:
-        handles.append(block.branch.register_forward_hook(lambda module, args, output: branches.append(output.detach())))
-        handles.append(block.shortcut.register_forward_hook(lambda module, args, output: shortcuts.append(output.detach())))
-        handles.append(block.register_forward_hook(lambda module, args, output: trunk.append(output)))
-    try:
+    with ExitStack() as hooks:
+        hooks.enter_context(net.stem.register_forward_hook(lambda module, args, output: trunk.append(output)))
+        for block in blocks:
+            hooks.enter_context(block.branch.register_forward_hook(lambda module, args, output: branches.append(output.detach())))
+            hooks.enter_context(block.shortcut.register_forward_hook(lambda module, args, output: shortcuts.append(output.detach())))
+            hooks.enter_context(block.register_forward_hook(lambda module, args, output: trunk.append(output)))
         yield branches, shortcuts, trunk
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def walk(blocks: int, projected: bool, draws: int = 100_000) -> Float[np.ndarray, " blocks"]:
