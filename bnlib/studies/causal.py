@@ -18,7 +18,7 @@ RUNGS: dict[str, tuple[dict[str, Any], float]] = {  # settings of the model, and
     "last-features": ({"norm": "last-features"}, 0.0),
     "batch": ({"norm": "batch"}, 0.0),
 }
-CAUSAL_RATES = LADDER[6:10]  # 0.01 to 0.316, in half-decades
+CAUSAL_RATES = LADDER[6:11]  # 0.01 to 1, in half-decades
 # The rates of the first updates at depth 110: BN's for each rung, and before it the normal one of those that have a smaller.
 FIRST: dict[str, tuple[float, ...]] = dict.fromkeys(RUNGS, (0.1,)) | {"none": (1e-4, 0.1), "last-features": (0.03, 0.1)}
 
@@ -39,13 +39,18 @@ def _run(seed: int, name: str, depth: int, probe: ProbeConfig | None = None, **s
 
 
 def _ladder_runs() -> Iterator[RunConfig]:
-    """A seed at a time: 10 updates of ResNet-110, probed after the last; then 100 of ResNet-20."""
+    """A seed at a time: 10 updates of ResNet-110, probed after the last; then 100 of ResNet-20.
+
+    The rate of 1 was added when the other four were known: below it SkipInit, and on one seed BN at the end, make no step as long as BN's.
+    """
     for seed in range(3):
         for name, rates in FIRST.items():
             for lr in rates:
                 yield _run(seed, name, 110, ProbeConfig(full=False), lr=lr, steps=10)
         for lr, name in product((0.1, 0.0316, 0.316, 0.01), RUNGS):
             yield _run(seed, name, 20, lr=lr, steps=100)
+    for seed, name in product(range(3), RUNGS):
+        yield _run(seed, name, 20, lr=CAUSAL_RATES[-1], steps=100)
 
 
 CAUSAL = (Study("ladder", "none, clipping, Fixup, SkipInit, BN at the end and BN, at equal rates", tuple(_ladder_runs()), relative.of_run),)
