@@ -167,6 +167,21 @@ def test_one_bn_at_the_end_is_judged_at_small_scale_until_there_is_another():
     assert claims.last_bn_captures_most(ends).word == "not reproduced"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "end", "word"),
+    [
+        (0.5, 0.4, 0.46, "not reproduced"),
+        (None, 0.8, 0.7, "reproduced"),
+        (0.6, None, 0.7, "not reproduced"),
+        (None, None, None, "not reproduced"),
+    ],
+)
+def test_there_is_no_part_of_a_gain_that_there_is_not(low, high, end, word):
+    verdict = claims.last_bn_captures_most([*small(low, high), *whole("variants-small", 0.0316, end, 32, norm="last-features")])
+    assert verdict.word == word
+    assert "nan" not in verdict.because
+
+
 def test_at_small_scale_bn_at_the_end_counts_at_the_rung_beside_the_papers_rate():
     other = whole("variants-small", 0.1, 0.75, 32, norm="last-features")
     assert claims.last_bn_captures_most([*small(0.60, 0.80), *other]).word == "not yet measured"

@@ -55,7 +55,7 @@ def test_what_is_made_up_has_what_training_records(ready: Path):
 
 
 def test_no_claim_waits_for_a_gpu_any_longer(ready: Path):
-    needs = {entry.id for entry in ledger.entries(RESULTS) if entry.studies and set(entry.studies) <= set(STUDIES)}
+    needs = {entry.id for entry in ledger.entries(RESULTS) if set(entry.studies) & set(STUDIES)}
     assert {"fig1-is-the-papers", "unnormalised-needs-a-small-rate", "last-bn-captures-most", "other-normalisers-gain"} <= needs
     waiting = {one.entry.id for one in ledger.judge_all(ready) if one.verdict.word == "not yet measured"}
     assert not needs & waiting

@@ -106,6 +106,7 @@ from bnlib.claims.learning import (
     no_better_at_equal_rate,
     rate,
     small_rates_overfit,
+    unfinished,
 )
 from bnlib.claims.products import (
     density_blows_up,
@@ -300,6 +301,7 @@ __all__ = [
     "toy_explains_plain",
     "trained",
     "trunk_grows_as_root",
+    "unfinished",
     "unnormalised_needs_a_small_rate",
     "update_explodes",
     "updated",

@@ -1,6 +1,6 @@
 """Larger learning rates, with batch normalisation and without (paper, Sec 2 and Fig 1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +26,21 @@ FITTED = 95.0  # per cent of the training images right, of a training that has c
 
 
 def fig1(root: Path | None = None) -> list[Record]:
-    """The runs to show Fig 1 with: those of the study that has most of its arms; of equals, of the one nearest the paper."""
+    """The runs to show Fig 1 with: the `best` of all that are recorded."""
     return best([run for study in ARMS for run in recorded(study, root)])
 
 
 def best(runs: Sequence[Record]) -> list[Record]:
-    """Of runs of several studies those of the one that has most arms of Fig 1; of equals, of the one nearest the paper."""
+    """Of runs of several studies those of the one that has most arms of Fig 1, then of the one that has as many seeds of each as a
+    verdict takes; of equals, of the one nearest the paper.
+    """
+
+    def worth(held: Sequence[Record]) -> tuple[int, int]:
+        found = arms(held)
+        return len(found), min([SEEDS, *map(len, found.values())])
+
     of_study = [[run for run in runs if run.config.study == study] for study in ARMS]
-    return max(of_study, key=lambda held: len(arms(held)))  # the first of equals
+    return max(of_study, key=worth)  # the first of equals
 
 
 def arms(runs: Sequence[Record]) -> dict[str, list[Record]]:
@@ -75,6 +82,11 @@ def final(run: Record, part: str = "test") -> float:
     return float(100 * run.array(f"{part}_acc")[-1]) if run.status == "completed" else float("nan")
 
 
+def standing(runs: Iterable[Record], part: str = "test") -> Float[np.ndarray, " seeds"]:
+    """The final accuracy of each, to compare by: a run that diverged stands below every other."""
+    return np.array([final(run, part) if run.status == "completed" else -np.inf for run in runs])
+
+
 def ending(accuracies: Float[np.ndarray, " seeds"]) -> str:
     """Such as "78.1 (77.6 to 78.9) %, 1 of 4 diverged": final accuracies, NaN of a run that diverged."""
     there = accuracies[np.isfinite(accuracies)]
@@ -85,9 +97,11 @@ def ending(accuracies: Float[np.ndarray, " seeds"]) -> str:
 
 
 def gain(runs: Sequence[Record], better: str, worse: str, part: str = "test") -> Float[np.ndarray, " seeds"]:
-    """Points of final accuracy between two arms, for each seed that both have; NaN where one of them diverged."""
-    held = [{run.config.seed: final(run, part) for run in arms(runs).get(arm, ())} for arm in (better, worse)]
-    return np.array([held[0][seed] - held[1][seed] for seed in sorted(held[0].keys() & held[1].keys())])
+    """Points of final accuracy between two arms, for each seed that both have; not finite where one diverged, NaN where both did."""
+    one, other = together(*(arms(runs).get(arm, []) for arm in (better, worse)))
+    with np.errstate(invalid="ignore"):
+        points: Float[np.ndarray, " seeds"] = standing(one, part) - standing(other, part)
+    return points
 
 
 def large_rate_wins(runs: Sequence[Record]) -> Verdict:
@@ -118,7 +132,7 @@ def fig1_is_the_papers(runs: Sequence[Record]) -> Verdict:
     last = {arm: np.array([final(run) for run in seeds]) for arm, seeds in held.items()}
     theirs = {arm: drawn["test"][f"{'bn' if norm == 'batch' else norm}_{lr:g}"][-1] for arm, (norm, lr) in PAPER.items()}
     names = {arm: f"{'BN' if norm == 'batch' else 'none'} at {lr:g}" for arm, (norm, lr) in PAPER.items()}
-    said = "; ".join(f"{names[arm]} {spread(values, '.1f')} %, the paper's {theirs[arm]}" for arm, values in last.items())
+    said = "; ".join(f"{names[arm]} {ending(values)}, the paper's {theirs[arm]}" for arm, values in last.items())
     near = {
         f"within 1.5 points, {names[arm]}": np.full(len(values), abs(values.mean() - theirs[arm]) <= 1.5) for arm, values in last.items()
     }
@@ -129,11 +143,11 @@ def no_better_at_equal_rate(runs: Sequence[Record]) -> Verdict:
     """Fig 1, on the `best` of the runs. At the unnormalised network's own rate, BN ends at most 2 points above it.
 
     The paper's ends 0.7 points below it, as digitised. The margin is the full width of its widest band. With three seeds or more their
-    means are tested, too: that BN's is above by 2 points or more must be rejected at 5 %.
+    means are tested, too: that BN's is above by 2 points or more must be rejected at 5 %; of runs that diverge there is no mean.
     """
     runs = best(runs)
     points, held = gain(runs, "matched", "none"), ends(runs)
-    tested = len(points) < SEEDS or no_better(held["matched"], held["none"], NO_BETTER)
+    tested = len(points) < SEEDS or not len(held["matched"]) or no_better(held["matched"], held["none"], NO_BETTER)
     return judge(
         "At the rate of the network without BN, one with BN is no better.",
         {"at most 2 points above": points <= NO_BETTER, "2 points or more rejected": np.full(len(points), tested)},
@@ -184,7 +198,7 @@ def larger_rate_is_faster(runs: Sequence[Record]) -> Verdict:
 
     The paper's curves are some fifty times apart in epochs, as digitised; but its rates are a thousand times apart, and with fewer
     images they are nearer. Half is more than the waiting for a lucky epoch can give. The second part, without which BN and not its rate
-    might be what is faster, was added on 2026-11-28, when the runs were known.
+    might be what is faster, was added on 2026-11-28, when the runs were known. Of a run that diverges any other is ahead.
     """
     runs = best(runs)
     claim = "With BN a larger learning rate gets as far in fewer epochs: as far as the network without BN, and as BN at its small rate."
@@ -195,18 +209,20 @@ def larger_rate_is_faster(runs: Sequence[Record]) -> Verdict:
     parts, words = {}, []
     for arm, name in names.items():
         pairs = zip(held["large"], held[arm], strict=True)
-        epochs = np.array([[epochs_to(run, final(other)) for run in (large, other)] for large, other in pairs])
+        epochs = np.array([[epochs_to(run, standing([other])[0]) for run in (large, other)] for large, other in pairs])
         parts[f"half the epochs of {name}"] = np.isfinite(epochs[:, 0]) & (2 * epochs[:, 0] <= epochs[:, 1])
-        reached = [f"{'never' if np.isinf(one) else f'{one:.0f}'} against {other:.0f}" for one, other in epochs]
-        words.append(f"to the accuracy at which {name} ends it takes {', '.join(reached)} epochs")
+        gone = np.isinf(epochs[:, 1]).sum()
+        reached = [f"{'never' if np.isinf(one) else f'{one:.0f}'} against {other:.0f}" for one, other in epochs if np.isfinite(other)]
+        words += [f"to the accuracy at which {name} ends it takes {', '.join(reached)} epochs"] * bool(reached)
+        words += [f"{name} diverges in {gone} of {len(epochs)} seeds"] * bool(gone)
     few = f"; a verdict needs {SEEDS} seeds" * (len(held["large"]) < SEEDS)
     return judge(claim, parts, f"{about(runs)}: {'; '.join(words)}, seed by seed{few}")
 
 
 def epochs_to(run: Record, accuracy: float) -> float:
-    """The first epoch after which the test accuracy, in per cent, is at least so high; infinite where none is, or `accuracy` is NaN."""
+    """The first epoch after which the test accuracy, in per cent, is at least so high; infinite where none is, or the run diverged."""
     there = np.flatnonzero(100 * run.array("test_acc") >= accuracy)
-    return float(run.array("epoch")[there[0]]) if len(there) else float("inf")
+    return float(run.array("epoch")[there[0]]) if len(there) and run.status == "completed" else float("inf")
 
 
 def ends(runs: Sequence[Record]) -> dict[str, Float[np.ndarray, " seeds"]]:
@@ -249,7 +265,10 @@ def _because(runs: Sequence[Record], *pairs: tuple[str, str]) -> str:
 
 def unfinished(held: Mapping[str, Sequence[Record]]) -> str:
     """A warning where an arm has not learned its training images: then it shows who is faster, not yet who would end higher."""
-    fit = {arm: float(np.median([final(run, "train") for run in seeds])) for arm, seeds in held.items()}
+    ended = {arm: [final(run, "train") for run in seeds if run.status == "completed"] for arm, seeds in held.items()}
+    fit = {arm: float(np.median(values)) for arm, values in ended.items() if values}
+    if not fit:
+        return ""
     least = min(fit, key=fit.__getitem__)
     name = f"{'no BN' if least == 'none' else 'BN'} at {rate(held[least]):g}"
     return f"; but {name} has by then only {fit[least]:.0f} % of its training images right" if fit[least] < FITTED else ""

@@ -13,7 +13,7 @@ from bnlib.claims.divergence import explodes_at, step_text
 from bnlib.claims.evidence import complete_seeds, held, together
 from bnlib.claims.initialisation import beginning, cancellation, growth
 from bnlib.claims.ladder import BN_RATE, each_progress, keeps_up, trained
-from bnlib.claims.learning import BETTER, about, arms, ending, final, unfinished
+from bnlib.claims.learning import BETTER, about, arms, ending, standing, unfinished
 from bnlib.claims.rates import by_seed, edge_text
 from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
@@ -188,13 +188,16 @@ def last_bn_captures_most(records: Sequence[Record]) -> Verdict:
     none, batch, last = whole(records, ("none", "large"), ("last-features",))
     if len(last) < SEEDS:
         return pending(claim, len(last))
-    low, high, ours = (np.array([final(r) for r in row]) for row in (none, batch, last))
-    part = f", so {spread((ours - low) / (high - low), '.0%')} of the gain" * bool(np.isfinite(ours).all())
+    low, high, ours = map(standing, (none, batch, last))
+    with np.errstate(invalid="ignore"):
+        gained, whole_gain = ours - low, high - low
+    there = np.isfinite([gained, whole_gain]).all() and (whole_gain > 0).all()
+    part = f", so {spread(gained / whole_gain, '.0%')} of the gain" if there else ""
     return Verdict(
         claim,
-        decide(ours - low >= 0.5 * (high - low)),
-        f"{about([*none, *batch])}: test accuracy {ending(ours)}, between {spread(low, '.1f')} % without BN{interval(ours, low)} and "
-        f"{spread(high, '.1f')} % with BN everywhere{interval(ours, high)}{part}{unfinished({'none': none, 'large': batch})}",
+        decide((high > low) & (gained >= 0.5 * whole_gain)),
+        f"{about([*none, *batch])}: test accuracy {ending(ours)}, between {ending(low)} without BN{interval(ours, low)} and "
+        f"{ending(high)} with BN everywhere{interval(ours, high)}{part}{unfinished({'none': none, 'large': batch})}",
     )
 
 
@@ -206,10 +209,12 @@ def other_normalisers_gain(records: Sequence[Record]) -> Verdict:
     none, *rows = whole(records, ("none",), tuple(OTHERS))
     if len(none) < SEEDS:
         return pending(claim, len(none))
-    low, ends = np.array([final(r) for r in none]), [np.array([final(r) for r in row]) for row in rows]
+    low, ends = standing(none), [standing(row) for row in rows]
+    with np.errstate(invalid="ignore"):
+        gained = [end - low for end in ends]
     said = "; ".join(f"{name} {ending(end)}{interval(end, low)}" for name, end in zip(OTHERS.values(), ends, strict=True))
     return judge(
         claim,
-        {f"5 points with {name}": end - low >= BETTER for name, end in zip(OTHERS.values(), ends, strict=True)},
-        f"{about(none)}: test accuracy: {said}; without any {spread(low, '.1f')} %{unfinished({'none': none})}",
+        {f"5 points with {name}": points >= BETTER for name, points in zip(OTHERS.values(), gained, strict=True)},
+        f"{about(none)}: test accuracy: {said}; without any {ending(low)}{unfinished({'none': none})}",
     )

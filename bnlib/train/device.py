@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bnlib.config import ConfigError, TrainConfig
 from bnlib.nets import ResNet
 
-VERSIONS = 64  # of a block's code that may be compiled in one process
+VERSIONS = 256  # of a block's code that may be compiled in one process
 WARM_UP = 3  # updates before a graph is captured, in which cuDNN and the compiler settle
 
 
