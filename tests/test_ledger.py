@@ -22,8 +22,9 @@ from sphinx.errors import ExtensionError
 from typer.testing import CliRunner
 
 from bnlib import __main__ as cli
-from bnlib import claims, records
+from bnlib import claims, records, studies
 from bnlib.claims import ledger
+from bnlib.claims.verdict import WORDS
 from bnlib.config import ConfigError, ProductConfig, RunConfig
 from bnlib.figures import verdicts
 from bnlib.sweep import report
@@ -359,3 +360,16 @@ def test_what_the_records_were_made_with_names_the_studies_of_each():
     assert made["images"] == {"none": ["a", "b"], f"synthetic, fingerprint {'f' * 12}": ["a"]}
     assert made["commit"] == {"0123456+": ["a", "b"]}
     assert (made["hardware"], made["day"]) == ({"this, 2 cores": ["a", "b"]}, {"2026-11-27": ["a", "b"]})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.2, 0.7])
+def test_every_claim_has_a_verdict_whatever_records_there_are(share: float, monkeypatch: pytest.MonkeyPatch):
+    """Of all records each is there with this chance: arms without runs, seeds that one arm has and the other has not."""
+    rng = np.random.default_rng(0)
+    some = {study: [record for record in claims.recorded(study, RESULTS) if rng.random() < share] for study in studies.STUDIES}
+    monkeypatch.setattr(ledger, "_recorded", lambda study, root: some[study])
+    verdicts = [ledger.judge(entry, RESULTS).verdict for entry in ENTRIES]
+    assert {verdict.word for verdict in verdicts} <= set(WORDS)
+    assert all(verdict.because for verdict in verdicts)
+    if not share:
+        assert {verdict.word for verdict in verdicts} == {"not yet measured", "not testable here"}

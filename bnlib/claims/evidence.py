@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from bnlib import studies
 from bnlib.config import RunConfig
-from bnlib.records import Record, load, results_dir, select, settings
+from bnlib.records import NoRecord, Record, load, results_dir, select, settings
 
 
 def recorded(study: str, root: Path | None = None) -> list[Record]:
@@ -52,8 +52,12 @@ def in_paper_setting(records: Sequence[Record], norm: str, depth: int = 110) -> 
     return select(records, norm=norm, depth=depth, init="xavier", shortcut="projection", block="residual")
 
 
-def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], float]) -> Float[np.ndarray, " seeds"]:
-    """`measure` of each seed's record in the paper's setting, of the seeds that are there with BN and without."""
+def per_seed(records: Sequence[Record], norm: str, measure: Callable[[Record], Any]) -> Float[np.ndarray, "seeds ..."]:
+    """`measure` of each seed's record in the paper's setting, of the seeds that are there with BN and without. Raises NoRecord where no
+    seed is.
+    """
     arms = ("none", "batch")
     rows = dict(zip(arms, together(*(in_paper_setting(records, arm) for arm in arms)), strict=True))
+    if not rows[norm]:
+        raise NoRecord("no seed is measured both with BN and without")
     return np.array([measure(record) for record in rows[norm]])

@@ -76,7 +76,7 @@ def gradients_ignore_the_input(init: Sequence[Record]) -> Verdict:
 
     The paper (from memory) reports about 2 without and about 100 with BN; 10 lies between in the logarithm.
     """
-    ratio = {norm: np.array([cancellation(r) for r in in_paper_setting(init, norm)]) for norm in ("none", "batch")}
+    ratio = {norm: per_seed(init, norm, cancellation) for norm in ("none", "batch")}
     shown = {norm: " / ".join(f"{x:.3g}" for x in np.median(ratio[norm], axis=0)) for norm in ratio}
     return judge(
         "Without BN the terms of a gradient share their sign over images and positions, so it hardly depends on the input.",

@@ -17,7 +17,7 @@ import yaml
 from bnlib import claims, studies
 from bnlib.claims import Verdict
 from bnlib.config import ConfigError
-from bnlib.records import Record, RecordError
+from bnlib.records import NoRecord, Record, RecordError
 
 Known = Literal["read", "digitised", "remembered", "inferred", "later"]
 KNOWN: dict[str, str] = {
@@ -133,12 +133,17 @@ def parse(content: Any) -> list[Entry]:
 
 
 def judge(entry: Entry, root: Path) -> Judged:
-    """The verdict on a claim from the records below `root`, as it is now. Raises RecordError on a damaged record."""
+    """The verdict on a claim from the records below `root`, as it is now; where some are missing, that. Raises RecordError on a damaged
+    record.
+    """
     if entry.test is None:
         assert entry.why_not is not None
         return Judged(entry, Verdict(entry.says, "not testable here", entry.why_not), ())
     watched = [(record, _Watched(record.measured)) for study in entry.studies for record in _recorded(study, root)]
-    verdict = getattr(claims, entry.test)([dataclasses.replace(record, measured=measured) for record, measured in watched])
+    try:
+        verdict = getattr(claims, entry.test)([dataclasses.replace(record, measured=measured) for record, measured in watched])
+    except NoRecord as error:
+        verdict = Verdict(entry.says, "not yet measured", str(error).rstrip("."))
     return Judged(entry, verdict, tuple(record for record, measured in watched if measured.seen))
 
 

@@ -16,6 +16,10 @@ INSTALLED = Path(__file__).parents[1] / "results"
 """The records that an installed bnlib brings with it; in a checkout there is no such folder."""
 
 
+class NoRecord(RecordError):
+    """There is no record with the settings that were asked for. The message names the nearest, and the command that makes it."""
+
+
 def results_dir(root: Path | str | None = None) -> Path:
     """The results folder: `root`, else $BNLIB_RESULTS, else `results` in or above the working folder, beside bnlib, or installed with it.
 
@@ -50,17 +54,17 @@ def own(root: Path) -> Path:
 
 
 def find(study: str, root: Path | str | None = None, **where: Any) -> list[Record]:
-    """All records of `study` whose settings match `where`, sorted by configuration. Raises RecordError where there is none."""
+    """All records of `study` whose settings match `where`, sorted by configuration. Raises NoRecord where there is none."""
     folder = results_dir(root) / study
     return select([load(path) for path in sorted(folder.glob("*.json"))], study=study, **where)
 
 
 def select(records: Iterable[Record], **where: Any) -> list[Record]:
-    """The records whose settings match `where`, such as depth=110, norm="none". Raises RecordError where there is none."""
+    """The records whose settings match `where`, such as depth=110, norm="none". Raises NoRecord where there is none."""
     held = list(records)
     found = [r for r in held if all(settings(r.config).get(key) == value for key, value in where.items())]
     if not found:
-        raise RecordError(_missing(held, where))
+        raise NoRecord(_missing(held, where))
     return sorted(found, key=lambda r: json.dumps(r.config.to_dict()))
 
 
@@ -75,7 +79,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
 def _missing(held: Sequence[Record], where: dict[str, Any]) -> str:
     asked = ", ".join(f"{key}={value}" for key, value in where.items() if key != "study") or "any setting"
     had = [settings(r.config) for r in held]
-    study = where.get("study") or (had[0]["study"] if had else "")
+    study = where.get("study") or (had[0]["study"] if had else "NAME")
 
     def distance(flat: dict[str, Any]) -> float:
         gaps = [(flat.get(key), value) for key, value in where.items() if flat.get(key) != value]
