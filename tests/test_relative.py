@@ -167,7 +167,8 @@ def test_a_run_that_diverges_is_recorded_as_one(tmp_path):
 def test_the_study_has_every_rung_at_every_rate():
     runs = studies.get("ladder").runs
     trained = {(studies.rung(r), r.train.lr, r.seed) for r in runs if r.model.depth == 20}
-    assert trained == {(name, lr, seed) for name in studies.RUNGS for lr in studies.CAUSAL_RATES for seed in range(3)}
+    assert trained == {(name, lr, seed) for name in studies.RUNGS for lr in studies.rates_of(name) for seed in range(3)}
+    assert [studies.rates_of("batch"), studies.rates_of("fixup")] == [[0.01, 0.0316, 0.1, 0.316, 1], [0.01, 0.0316, 0.1, 0.178, 0.316, 1]]
     first = {(studies.rung(r), r.train.lr) for r in runs if r.model.depth == 110}
     assert first == {(name, lr) for name, rates in studies.FIRST.items() for lr in rates}
     assert {(r.train.steps, r.train.batch) for r in runs if r.probe} == {(10, 128)}

@@ -15,7 +15,7 @@ from bnlib.claims.initialisation import beginning, cancellation
 from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, judge, pending, spread
 from bnlib.records import Record
-from bnlib.studies import CAUSAL_RATES, RUNGS, rung
+from bnlib.studies import RUNGS, rates_of, rung
 from bnlib.train import CHANCE, WINDOW
 
 SHARE = 0.8  # of BN's progress that counts as much the same
@@ -61,7 +61,7 @@ def progress_at(records: Sequence[Record], name: str, seed: int, step: float) ->
     """The progress of a rung at a relative step: linear in the step's logarithm between the two neighbouring rates whose steps lie on
     either side of it. -inf where no two that survive do.
     """
-    runs = [r for lr in CAUSAL_RATES for r in trained(records, name, lr) if r.config.seed == seed]
+    runs = [r for lr in rates_of(name) for r in trained(records, name, lr) if r.config.seed == seed]
     points = [(math.log(relative_step(r)), progress(r)) if r.status == "completed" else None for r in runs]
     for one, two in pairwise(points):
         if one and two and one[0] <= math.log(step) <= two[0]:
@@ -90,7 +90,7 @@ def keeps_up(
 
 
 def _loss(progress: Float[np.ndarray, " seeds"]) -> str:
-    """The losses behind these, such as "1.78 (1.76 to 1.80)"; "none" where every run diverged or has no such step."""
+    """The losses behind these, such as "1.78 (1.76 to 1.80)"; "none" where a run diverged, or where none that does not makes such steps."""
     return (
         spread(CHANCE - progress, ".2f")
         if np.isfinite(progress).all()
@@ -122,7 +122,7 @@ def the_rate_explains_bn(records: Sequence[Record]) -> Verdict:
     """
     claim = "At equal relative steps, networks without BN in their layers learn as fast as one with BN: it is the rate."
     names = ("clip", "fixup", "skipinit", "last-features")
-    groups = [trained(records, name, lr) for name in names for lr in CAUSAL_RATES]
+    groups = [trained(records, name, lr) for name in names for lr in rates_of(name)]
     batch, *_ = together(trained(records, "batch", BN_RATE), *groups)
     if len(batch) < SEEDS:
         return pending(claim, len(batch))

@@ -16,7 +16,7 @@ from bnlib.figures.marks import crosses, faint, labels_apart, theory
 from bnlib.figures.style import RED, SERIES, TEXT, Axis, Series, coarse, figure
 from bnlib.figures.variants import AXIS, RANGE, note, rows, value
 from bnlib.records import Record
-from bnlib.studies import CAUSAL_RATES, FIRST, RUNGS, rung
+from bnlib.studies import CAUSAL_RATES, FIRST, RUNGS, rates_of, rung
 from bnlib.text import number_text, readable
 
 LOW, TOP = 1.5, 2.6  # of the losses that are drawn
@@ -51,7 +51,7 @@ def at_equal(ladder: Sequence[Record], by: str) -> go.Figure:
     fig = figure(_finding(ladder, by), (_RATE if by == "rate" else _STEP, Axis("loss after 100 updates", LOW, TOP)), height=440)
     labels = []
     for name, look in LOOKS.items():
-        cells = [trained(ladder, name, lr) for lr in CAUSAL_RATES]
+        cells = [trained(ladder, name, lr) for lr in rates_of(name)]
         faint(fig, [_points([r for cell in cells for r in cell if r.config.seed == seed], by) for seed in _seeds(ladder)], look)
         kept = [_points([r for r in cell if r.status == "completed"], by) for cell in cells]
         at = np.array([np.exp(np.log(x).mean()) for x, _ in kept if len(x)])

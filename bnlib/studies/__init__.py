@@ -3,7 +3,7 @@
 from bnlib.config import ConfigError
 from bnlib.studies.beginning import BEGINNING, BIASED_SIZES, DEPTHS, NOISE_DEPTHS, NOISE_IMAGES, NOISE_SIZES, NORMAL
 from bnlib.studies.bridge import BOTH, BRIDGE, SMALL, TOWARDS
-from bnlib.studies.causal import CAUSAL, CAUSAL_RATES, FIRST, RUNGS, rung
+from bnlib.studies.causal import CAUSAL, CAUSAL_RATES, FIRST, RUNGS, rates_of, rung
 from bnlib.studies.products import CONDITIONED, DESCENDED, FACTORS, PRODUCTS, RATES, WITH_RELU
 from bnlib.studies.sharpness import (
     LEVELS,
@@ -71,5 +71,6 @@ __all__ = [
     "largest_that_trains",
     "measure",
     "outcome",
+    "rates_of",
     "rung",
 ]
