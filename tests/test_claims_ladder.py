@@ -45,7 +45,7 @@ def test_a_recipe_that_diverges_does_not_train():
 
 def test_the_rate_explains_bn_where_all_get_as_far_at_its_step():
     even = {name: {"end": 1.75} for name in ("clip", "fixup", "last_features")}
-    assert claims.the_rate_explains_bn(ladder(**even, skipinit={"end": 1.75, "step": None})).word == "partly", "SkipInit takes no such step"
+    assert claims.the_rate_explains_bn(ladder(**even, skipinit={"end": 1.75, "step": 0.001})).word == "partly", "SkipInit takes no such step"
     small = {"batch": {"step": 0.0015}}
     assert claims.the_rate_explains_bn(ladder(**even, skipinit={"end": 1.75}, **small)).word == "reproduced"
     assert claims.the_rate_explains_bn(ladder()).word == "not reproduced"
@@ -69,7 +69,7 @@ def test_progress_at_a_step_is_between_those_of_the_neighbouring_rates():
             record.measured["relative_step"] = [10.0 ** (k - 4)] * 100
     assert claims.progress_at(found, "clip", 0, 10**-3.5) == pytest.approx(0.5)
     assert claims.progress_at(found, "clip", 0, 10**-2.0) == pytest.approx(2.0)
-    assert claims.progress_at(found, "clip", 0, 1.0) == -math.inf
+    assert claims.progress_at(found, "clip", 0, 10.0) == -math.inf
     assert claims.progress_at(found, "clip", 7, 1e-3) == -math.inf
 
 
@@ -92,10 +92,10 @@ def test_a_run_that_diverged_at_once_has_no_step():
 def test_at_equal_draws_each_rung_once_a_rate(by):
     fig = figures.at_equal(ladder(none={"status": "diverged@3", "above": 0.3}), by)
     clip = next(trace for trace in fig.data if trace.name == "clipping")
-    assert list(clip.y) == pytest.approx([ENDS["clip"] + 0.01] * 4)
+    assert list(clip.y) == pytest.approx([ENDS["clip"] + 0.01] * 5)
     assert list(clip.x) == pytest.approx([lr if by == "rate" else 0.4 * (lr / 0.1) ** 0.7 for lr in CAUSAL_RATES], rel=1e-5)
     assert outside(fig) == []
-    assert any("✕ diverged: nothing at 0.316" in note.text for note in fig.layout.annotations)
+    assert any("✕ diverged: nothing at 0.316, 1" in note.text for note in fig.layout.annotations)
     assert fig.layout.title.text.endswith("BN 1.76")
 
 
@@ -120,7 +120,7 @@ def test_the_table_has_a_row_a_rung():
     rows = figures.table(ladder(none={"status": "diverged@4"})).splitlines()
     assert len(rows) == 2 + len(RUNGS)
     assert rows[2].startswith("| nothing | – in 3 of 3 seeds |")
-    assert rows[-1] == "| BN everywhere | 1.76 (1.75 to 1.77) | 0.6 (0.6 to 0.6) | 1.76 (1.75 to 1.77) | 0.316 |"
+    assert rows[-1] == "| BN everywhere | 1.76 (1.75 to 1.77) | 0.6 (0.6 to 0.6) | 1.76 (1.75 to 1.77) | 1 |"
     assert "not yet measured" in figures.table([])
 
 
