@@ -458,6 +458,11 @@ def test_without_plotly_the_picture_stays_and_a_line_says_why(open_page: Open, t
     page.locator("#panels .bnx-notice:visible").wait_for()
     assert page.locator("#panels .bnx-notice").inner_text() == "This figure stays still: plotly.min.js is missing."
     assert page.locator("#panels .bnx-still svg").is_visible()
+    said = page.locator("#panels .bnx-said")
+    page.locator("#panels select").select_option(index=1)
+    page.wait_for_function("document.querySelector('#panels .bnx-said').textContent")
+    assert said.inner_text().endswith(": This figure stays still: plotly.min.js is missing."), "not the finding of another state"
+    assert page.locator("#panels .bnx-notice").is_visible(), "after a move, too"
 
 
 def test_the_picture_agrees_with_plotly(open_page: Open, tmp_path: Path) -> None:

@@ -198,6 +198,17 @@ def test_play_sweeps_a_slider_and_a_hand_stops_it(open_page: Open, url: str) -> 
     watched.check()
 
 
+def test_a_link_to_the_last_stop_ends_play(open_page: Open, url: str) -> None:
+    page = open_page(url).page
+    button = page.locator("#curves .bnx-play").first
+    move(page, CURVES, (0, 1))
+    button.click()
+    page.evaluate("location.hash = '#curves:depth=110&rate=0.03'")
+    page.wait_for_function("document.querySelector('#curves .bnx-play').dataset.playing === 'false'")
+    assert page.locator("#curves-depth").get_attribute("aria-valuetext") == "110"
+    assert button.get_attribute("aria-label") == "Play depth"
+
+
 def test_another_play_stops_the_first(open_page: Open, url: str) -> None:
     page = open_page(url).page
     first, second = page.locator("#curves .bnx-play").first, page.locator("#warm .bnx-play")

@@ -125,7 +125,7 @@
   const player = (figure, control) => {
     const i = figure.controls.indexOf(control), last = control.texts.length - 1;
     const name = (playing) => { made.ariaLabel = `${playing ? "Stop" : "Play"} ${control.label}`; made.dataset.playing = playing; };
-    const to = (stop) => { figure.show(figure.stops.with(i, stop)); if (stop === last) stopPlaying(); };
+    const to = (stop) => { figure.show(figure.stops.with(i, Math.min(stop, last))); if (stop >= last) stopPlaying(); };
     const made = button("", () => {
       const playing = made.dataset.playing === "true";
       stopPlaying();

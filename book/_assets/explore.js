@@ -50,6 +50,7 @@
       this.block = block;
       this.find = (selector) => block.querySelector(selector);
       this.plot = this.find(".bnx-plot");
+      this.failed = ""; // why it cannot move
       this.controls = [...block.querySelectorAll("[data-keys]")].map((input) => new Control(input));
       for (const control of this.controls) control.input.addEventListener("input", () => this.go(this.stops));
       this.find(".bnx-reset").addEventListener("click", () => this.go(this.start));
@@ -79,7 +80,7 @@
     tell() {
       clearTimeout(this.telling);
       const values = () => this.controls.map((control) => `${control.label} ${control.texts[control.stop]}`).join(", ");
-      this.telling = setTimeout(() => this.say(`${values()}: ${this.find(".bnx-title").textContent}`), 500);
+      this.telling = setTimeout(() => this.say(`${values()}: ${this.failed || this.find(".bnx-title").textContent}`), 500);
     }
 
     say(text) { this.said.textContent = text; }
@@ -92,7 +93,7 @@
 
     show(stops, notice = "") {
       this.controls.forEach((control, i) => { control.stop = stops[i]; });
-      this.notify(notice);
+      this.notify(notice || this.failed);
       if (this.ready) this.draw();
       else this.wake();
     }
@@ -104,7 +105,7 @@
           window.FontAwesome?.noAuto(); // the theme's icons are drawn by now, and its watch over the page sees all that a move draws
           this.draw();
         })
-        .catch((error) => this.notify(`This figure stays still: ${error.message}.`));
+        .catch((error) => this.notify(this.failed = `This figure stays still: ${error.message}.`));
     }
 
     // Drawn anew where the width or the theme may be another; the width is asked for here, where no move waits for it.
