@@ -41,6 +41,8 @@ def test_spread_is_written_as_a_sentence_has_it():
     assert claims.spread([1.0, 2.0, 30.0]) == "2 (1 to 30)"
     assert claims.spread([1.0, 123.0, 45_678.0], ".2g") == "120 (1 to 46,000)"
     assert claims.spread([1.2e-7, 3.4e12, np.inf], ".2g") == "3.4×10¹² (1.2×10⁻⁷ to overflow)"
+    assert claims.spread([1.0, np.nan, 2.0]) == "1.5 (1 to 2), none in 1 of 3 seeds"
+    assert claims.spread([np.nan] * 2) == "none in 2 of 2 seeds"
 
 
 def initialised(growth: dict[str, float], kurtosis: dict[str, float], ratio: dict[str, float], share: dict[str, float]) -> list:

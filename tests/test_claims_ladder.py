@@ -45,7 +45,9 @@ def test_a_recipe_that_diverges_does_not_train():
 
 def test_the_rate_explains_bn_where_all_get_as_far_at_its_step():
     even = {name: {"end": 1.75} for name in ("clip", "fixup", "last_features")}
-    assert claims.the_rate_explains_bn(ladder(**even, skipinit={"end": 1.75, "step": 0.001})).word == "partly", "SkipInit takes no such step"
+    assert claims.the_rate_explains_bn(ladder(**even, skipinit={"end": 1.75, "step": 0.001})).word == "partly", (
+        "SkipInit makes no such step"
+    )
     small = {"batch": {"step": 0.0015}}
     assert claims.the_rate_explains_bn(ladder(**even, skipinit={"end": 1.75}, **small)).word == "reproduced"
     assert claims.the_rate_explains_bn(ladder()).word == "not reproduced"

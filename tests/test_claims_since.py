@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,10 @@ def test_what_the_verdicts_read_off():
     assert claims.branch_share(trunks()[0]) == pytest.approx(np.full(3, 0.25))
     assert claims.catapulted(thrown()[0]).tolist() == [1.5]
     assert claims.closing(tuned(4.0)) == pytest.approx(np.full(3, 2.5))
+    gone = [replace(r, status="diverged@8") if (r.config.seed, r.config.train.lr) == (1, 0.1) else r for r in tuned(4.0)]
+    assert np.isnan(claims.closing(gone)).tolist() == [False, True, False]
+    assert claims.rates_tune_themselves(gone).word == "partly"
+    assert "none in 1 of 3 seeds" in claims.rates_tune_themselves(gone).because
     assert np.isinf(claims.scaling_gap(scaled()[1])[-1])
 
 

@@ -1,6 +1,7 @@
 """The claims of the chapter on variants, and its figures, on records with known content."""
 
 import datetime
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -249,6 +250,19 @@ def test_whole_trainings_beside_each_other():
     assert [list(trace.x) for trace in fig.data] == [[60.0] * 3, [2.0] * 3, [75.0] * 3, [80.0] * 3, [70.0, 70.0]]
     assert set(fig.data[1].marker.symbol) == {"x"}
     assert variants.trained(runs, "test", 5).data[0].x[0] == pytest.approx(10 + 50 / 39, abs=0.05), "after the second of 40 epochs"
+
+
+def test_of_a_row_with_a_diverged_seed_the_others_are_shown():
+    lasts = whole("variants-small", 0.0316, 0.75, 32, norm="last-features")
+    lasts[1] = whole("variants-small", 0.0316, None, 32, norm="last-features")[1]
+    runs = [*small(0.60, 0.80), *lasts]
+    runs = [records.new(r.config, {"test_acc": [r.measured["test_acc"][-1] or np.nan] * 40}, NOW, 1.0, status=r.status) for r in runs]
+    fig = variants.trained(runs, "test", 100)
+    assert fig.layout.title.text.endswith(": 60 % without BN, 75 % (1 of 3 diverged) with BN at the end, 80 % with BN")
+    assert list(fig.data[1].x) == [75.0, 2.0, 75.0]
+    assert list(fig.data[1].marker.symbol) == ["square", "x", "square"]
+    gone = [replace(r, measured={"test_acc": [np.nan] * 40}) if r.config.model.norm == "none" else r for r in runs]
+    assert ": diverged without BN, " in variants.trained(gone, "test", 100).layout.title.text
 
 
 def test_without_one_bn_at_the_end_no_whole_training_is_drawn():

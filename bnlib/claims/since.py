@@ -213,9 +213,16 @@ def size_has_no_say(rescaling: Sequence[Record]) -> Verdict:
 
 
 def closing(effective: Sequence[Record], fast: float = 1.0, slow: float = 0.1) -> Float[np.ndarray, " seeds"]:
-    """The ratio of the effective rates lr / |w|^2 of two runs after the last update, median over kernels; of each seed that has both."""
-    pairs = together(held(effective, lr=fast), held(effective, lr=slow))
-    return np.array([fast / slow * np.median(b.array("norm2")[:, -1] / a.array("norm2")[:, -1]) for a, b in zip(*pairs, strict=True)])
+    """The ratio of the effective rates lr / |w|^2 of two runs after the last update, median over kernels; of each seed that has both.
+    NaN where one diverged.
+    """
+    pairs = zip(*together(held(effective, lr=fast), held(effective, lr=slow)), strict=True)
+    return np.array([fast / slow * np.median(_last_norms(b) / _last_norms(a)) for a, b in pairs])
+
+
+def _last_norms(record: Record) -> Float[np.ndarray, " kernel"]:
+    norms = record.array("norm2")[:, -1]
+    return norms if record.status == "completed" else np.full_like(norms, np.nan)
 
 
 def rates_tune_themselves(effective: Sequence[Record]) -> Verdict:

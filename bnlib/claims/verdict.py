@@ -58,9 +58,15 @@ def pending(claim: str, seeds: int) -> Verdict:
 
 
 def spread(values: Sequence[float] | Float[np.ndarray, " n"], form: str = ".3g") -> str:
-    """Such as "2.1 (1.8 to 2.6)": the median over seeds, and the range; powers of ten written out, "overflow" for infinity."""
-    low, mid, high = (_written(format(float(x), form)) for x in (np.min(values), np.median(values), np.max(values)))
-    return f"{mid} ({low} to {high})"
+    """Such as "2.1 (1.8 to 2.6)": the median over seeds, and the range; powers of ten written out, "overflow" for infinity, and for NaN
+    "none in 1 of 3 seeds".
+    """
+    there = np.asarray(values)[~np.isnan(values)]
+    none = f"none in {len(values) - len(there)} of {len(values)} seeds"
+    if not len(there):
+        return none
+    low, mid, high = (_written(format(float(x), form)) for x in (np.min(there), np.median(there), np.max(there)))
+    return f"{mid} ({low} to {high})" + f", {none}" * (len(there) < len(values))
 
 
 def _written(text: str) -> str:

@@ -169,7 +169,7 @@ def trained(records: Sequence[Record], part: str, percent: int) -> go.Figure:
     """
     groups = whole_trainings(records)
     reached = {norm: np.array([_after(run, part, percent) for run in runs]) for norm, runs in groups.items()}
-    middle = {norm: float(np.median(values)) for norm, values in reached.items()}
+    middle = {norm: _median(values) for norm, values in reached.items()}
     fig = rows("", [ROWS.get(norm, SERIES[norm].label) for norm in groups], Axis(f"{part} accuracy, %", 0, 100, ticks=range(0, 101, 20)))
     for row, (norm, values) in enumerate(reached.items()):
         ended, look = np.isfinite(values), SERIES[norm]
@@ -182,7 +182,7 @@ def trained(records: Sequence[Record], part: str, percent: int) -> go.Figure:
         fig.add_scatter(x=x, y=[row] * len(x), mode="markers", marker=marker, opacity=0.75, name=look.label)
     half = (middle["none"] + middle["batch"]) / 2
     theory(fig, np.array([half, half]), np.array([-0.5, len(groups) - 0.5]), "half of the gain")
-    said = ", ".join(f"{_per_cent(middle[norm])} {words}" for norm, words in PARTS.items())
+    said = ", ".join(f"{_reached(reached[norm])} {words}" for norm, words in PARTS.items())
     fig.layout.title.text = f"{'Training' if part == 'train' else 'Test'} images right after {percent} % of training: {said}"
     note(fig, "line: half of what BN everywhere gains")
     return fig
@@ -204,8 +204,17 @@ def _after(run: Record, part: str, percent: int) -> float:
     return float(100 * accuracy[epoch - 1]) if epoch <= len(accuracy) else math.nan
 
 
-def _per_cent(accuracy: float) -> str:
-    return f"{accuracy:.0f} %" if math.isfinite(accuracy) else "none (diverged)"
+def _median(accuracy: Float[np.ndarray, " seeds"]) -> float:
+    """Of the runs that have not diverged; NaN where all have."""
+    there = accuracy[np.isfinite(accuracy)]
+    return float(np.median(there)) if len(there) else math.nan
+
+
+def _reached(accuracy: Float[np.ndarray, " seeds"]) -> str:
+    gone = int(np.isnan(accuracy).sum())
+    if gone == len(accuracy):
+        return "diverged"
+    return f"{_median(accuracy):.0f} %" + f" ({gone} of {len(accuracy)} diverged)" * bool(gone)
 
 
 def trained_table(variants: Sequence[Record], fig1: Sequence[Record]) -> str:
