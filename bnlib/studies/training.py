@@ -54,9 +54,8 @@ def _largest(found: Iterable[Record]) -> float | None:
 
 
 def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
-    """Two more seeds within two stops of the edge, wherever the first seed's row is complete.
-
-    The edge is the largest rate that trains, or where none does, the largest that does not diverge.
+    """Two more seeds within two stops of each edge, wherever the first seed's row is complete: of the largest rate that trains, and of the
+    largest that does not diverge; of this since 2026-11-28, when the rest was known.
     """
     rows: dict[tuple[int, str], list[Record]] = {}
     for record in found:
@@ -65,8 +64,9 @@ def _refine_max_lr(found: Sequence[Record]) -> Iterator[RunConfig]:
             rows.setdefault((record.config.model.depth, record.config.model.norm), []).append(record)
     for (depth, norm), row in rows.items():
         if len(row) == len(LADDER):
-            place = LADDER.index(largest_that_trains(row) or largest_that_survives(row) or LADDER[0])
-            for lr, seed in product(LADDER[max(0, place - 2) : place + 3], (1, 2)):
+            edges = {LADDER.index(edge) for edge in (largest_that_trains(row), largest_that_survives(row)) if edge}
+            near = [lr for place, lr in enumerate(LADDER) if any(abs(place - edge) <= 2 for edge in edges)]
+            for lr, seed in product(near, (1, 2)):
                 yield _cell("max-lr", seed, depth, norm, TrainConfig(lr=lr, steps=100, schedule="constant"))
 
 
