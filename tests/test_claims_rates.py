@@ -6,7 +6,7 @@ import pytest
 
 from bnlib import claims, records
 from bnlib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from bnlib.studies import LADDER
+from bnlib.studies import LADDER, STUDIES
 
 
 def made(study: str, norm: str, seed: int, measured: dict, depth: int = 110, status: str = "completed", **setting) -> records.Record:
@@ -190,3 +190,13 @@ def test_a_row_in_which_nothing_trains_is_told_as_such():
     ]
     found = claims.depth_costs_rate([*dead, *row("none", 8, 0.1), *row("batch", 110, 1.0)])
     assert (found.word, found.because) == ("not yet measured", "it takes 3 seeds; so far there are 1")
+
+
+def test_further_seeds_are_planned_about_both_edges():
+    """Of what trains and of what survives: their places on the ladder are 4 and 9."""
+    first = [short("batch", 0, lr, end=2.0 if place <= 4 else 2.3, at=0 if place <= 9 else 5) for place, lr in enumerate(LADDER)]
+    planned = {(run.train.lr, run.seed) for run in STUDIES["max-lr"].refine(first)}
+    assert planned == {(lr, seed) for lr in (*LADDER[2:7], *LADDER[7:12]) for seed in (1, 2)}
+    dead = [short("batch", 0, lr, end=2.3, at=0 if place <= 9 else 5) for place, lr in enumerate(LADDER)]
+    assert {run.train.lr for run in STUDIES["max-lr"].refine(dead)} == set(LADDER[7:12])
+    assert list(STUDIES["max-lr"].refine(first[:-1])) == [], "while the row is incomplete"
