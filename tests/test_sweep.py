@@ -371,6 +371,18 @@ def test_a_job_that_runs_is_waited_for(root: Path):
     assert isinstance(future.exception(60), KeyError)
 
 
+def test_a_job_that_cannot_be_asked_whether_it_queues_is_lost():
+    class Unknown(Queued):
+        def done(self) -> bool:
+            raise OSError("no answer")
+
+        def result(self) -> bool:
+            return self.done()
+
+    future = executors._Jobs(lambda *args: Unknown()).submit(print)
+    assert str(future.exception(10)) == "no answer"
+
+
 @pytest.mark.parametrize(
     ("executor", "address", "device", "message"),
     [

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,8 +136,9 @@ class _Followed(Executor):
         """Tidy up after one that ended well."""
 
     def _follow(self, handle: Any, future: Future[Any]) -> None:
-        while self.queues(handle) and not future.cancelled():
-            time.sleep(0.5)
+        with suppress(Exception):  # what cannot say whether it queues is asked for its result, and fails there if it is lost
+            while self.queues(handle) and not future.cancelled():
+                time.sleep(0.5)
         if not future.set_running_or_notify_cancel():
             handle.cancel()
             return
