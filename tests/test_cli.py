@@ -128,6 +128,7 @@ def test_the_shell_completes_studies(tmp_path: Path):
         (("sweep", "init", "--only", "dpeth=20"), 2, "study init has no setting 'dpeth'"),
         (("sweep", "init", "--only", "depth=21"), 2, "no run with these settings"),
         (("sweep", "max-lr", "--only", "norm=btach"), 2, "it has norm: batch, none"),
+        (("sweep", "bridge", "--only", "held=True"), 2, "it has held: false, true"),
         (("sweep", "init", "--executor", "slurm"), 2, "there is no executor 'slurm'; there are local, submitit, dask"),
         (("sweep", "init", "--address", "tcp://x"), 2, "the local executor has none"),
         (("sweep", "init", "--executor", "submitit"), 2, "say with --workers how many runs at a time"),

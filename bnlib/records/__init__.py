@@ -1,6 +1,6 @@
 """The records of runs: one file each, and a folder of them."""
 
-from bnlib.records.folder import INSTALLED, MAX_RESULTS, NoRecord, find, own, results_dir, select, settings, verify
+from bnlib.records.folder import INSTALLED, MAX_RESULTS, NoRecord, find, own, results_dir, select, settings, typed, verify
 from bnlib.records.record import MAX_RECORD, NUMERICS, SCHEMA, UNFINISHED, Record, RecordError, clear, load, new, path_of, place, write
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "results_dir",
     "select",
     "settings",
+    "typed",
     "verify",
     "write",
 ]

@@ -76,6 +76,11 @@ def settings(config: RunConfig) -> dict[str, Any]:
     return flat
 
 
+def typed(value: Any) -> str:
+    """A value as the command line takes it after `--only key=`."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _missing(held: Sequence[Record], where: dict[str, Any]) -> str:
     asked = ", ".join(f"{key}={value}" for key, value in where.items() if key != "study") or "any setting"
     had = [settings(r.config) for r in held]
@@ -88,8 +93,7 @@ def _missing(held: Sequence[Record], where: dict[str, Any]) -> str:
 
     near = {", ".join(f"{key}={flat.get(key)}" for key in where if key != "study"): None for flat in sorted(had, key=distance)}
     nearest = f" The nearest: {'; '.join(list(near)[:3])}." if near else ""
-    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in where.items() if key != "study"}
-    only = "".join(f" --only {key}={value}" for key, value in given.items())
+    only = "".join(f" --only {key}={typed(value)}" for key, value in where.items() if key != "study")
     start = ", ".join(f"{key}={value!r}" for key, value in where.items() if key in ("depth", "lr", "norm"))
     own = f" To train a small one in a notebook: bnlib.explore.live.TrainYourOwn({start})" if start else ""
     return f"no record of study {study} with {asked}.{nearest} To make it: bnlib sweep {study}{only}{own}"

@@ -62,7 +62,7 @@ class Study:
     def _having(self, runs: Sequence[RunConfig], where: Mapping[str, Any]) -> tuple[RunConfig, ...]:
         kept = tuple(run for run in runs if all(records.settings(run).get(key) == value for key, value in where.items()))
         if not kept and where:
-            values = {key: sorted({str(records.settings(run).get(key)) for run in runs}) for key in where}
+            values = {key: sorted({records.typed(records.settings(run).get(key)) for run in runs}) for key in where}
             offered = "; ".join(f"{key}: {', '.join(options)}" for key, options in values.items())
             raise ConfigError(f"study {self.name} has no run with these settings together; it has {offered}")
         return kept
