@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,6 +78,17 @@ def test_a_run_that_another_process_does_is_left_to_it(root: Path):
     with FileLock(lock):
         assert work(job).kind == "busy"
     assert work(job).kind == "made"
+
+
+def test_a_run_whose_record_is_brought_in_meanwhile_is_there(root: Path):
+    def imported(run: RunConfig, dataset: data.Dataset | None) -> dict[str, Any]:
+        records.write(records.new(run, {"seed": 7}, datetime.now(UTC), 1.0), root)
+        return {"seed": run.seed}
+
+    study = toys.probing(imported)
+    assert work(toys.job(study, root)) == Outcome("there")
+    assert study.done(root)[0].measured == {"seed": 7}
+    assert unfinished(root) == []
 
 
 def stop_at(step: int, job: worker.Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +215,6 @@ def test_images_that_no_record_can_be_made_of_are_refused_before_training(root: 
 def test_a_device_that_is_not_there_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert work(toys.job(toys.training(), root, device="cuda")).text == "there is no GPU here that torch can use; choose --device cpu"
-    assert work(toys.job(toys.training(precision="tf32"), root)).kind == "refused"
     assert worker.resolve("auto") == "cpu"
 
 
@@ -246,6 +257,19 @@ def test_a_run_that_raises_is_named_and_the_others_are_done(root: Path, in_proce
     assert (summary.count("made"), summary.count("failed")) == (2, 2)
     assert {outcome.text for outcome in summary.outcomes.values()} == {"completed", "Local: seed is odd"}
     assert [run.seed for run in summary.remaining] == [1, 3]
+
+
+def test_a_record_that_is_too_large_and_a_precision_that_is_not_there_concern_their_runs_alone(
+    root: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    summary = sweep(toys.probing(toys.first_is_large, 3), root)
+    assert [outcome.kind for outcome in summary.outcomes.values()] == ["failed", "made", "made"]
+    runs = (toys.training(precision="tf32").runs[0], *toys.training(precision="bf16").runs)
+    summary = sweep(Study("toy", "", runs), root)
+    assert summary.outcomes[runs[0].run_id] == Outcome("failed", "precision tf32 needs a GPU; choose fp32 or bf16")
+    assert [outcome.kind for outcome in summary.outcomes.values()] == ["failed", "made"]
+    assert summary.refused is None
 
 
 def test_what_would_befall_every_run_ends_the_sweep(root: Path, in_process: None, tmp_path: Path):

@@ -132,7 +132,7 @@ def write(record: Record, root: Path) -> Path:
     except OSError as error:
         if path.exists():
             raise RecordError(f"{path} exists; a record is written once: remove it to measure again") from None
-        raise RecordError(f"cannot write {path}: {error.strerror}") from None
+        raise RecordError(f"cannot write {path}: {error.strerror}") from error
     return path
 
 

@@ -24,6 +24,8 @@ from bnlib.train import checkpoints
 
 LOOK = 0.5  # seconds between looks at whether to go on, and between notes of how far a run is
 
+_OURS = (ConfigError, data.DataError, records.RecordError)
+
 _orphaned = threading.Event()
 _at_work = threading.Lock()  # one run at a time in a process, whose threads are all the run's; on a GPU several go side by side
 
@@ -89,7 +91,7 @@ def work(job: Job) -> Outcome:
             return Outcome("stopped")
         except OSError as error:
             return Outcome("refused", f"cannot write {error.filename or begun(job.run, job.root, 'ckpt')}: {error.strerror or error}")
-        except (ConfigError, data.DataError, records.RecordError) as error:
+        except _OURS as error:
             return Outcome("refused", str(error))
         except checkpoints.CheckpointError as error:
             return Outcome("failed", str(error))
@@ -103,20 +105,23 @@ def _work(job: Job) -> Outcome:
     try:
         with FileLock(lock, timeout=0):
             path = records.path_of(job.run, job.root)
-            there = path.exists()
-            if not there:
+            outcome = Outcome("there")
+            if not path.exists():
                 records.clear(job.run, job.root)
                 if job.over():
                     raise train.Stopped
-                _measure(job)
+                outcome = _measure(job)
+            if outcome.kind == "failed":
+                return outcome
             for kind in ("ckpt", "ckpt.tmp", "progress", "progress.tmp", "lock"):  # who waits for this lock finds the record
                 begun(job.run, job.root, kind).unlink(missing_ok=True)
     except Timeout:
         return Outcome("busy")
-    return Outcome("there" if there else "made", "" if there else records.load(path).status)
+    return outcome
 
 
-def _measure(job: Job) -> None:
+def _measure(job: Job) -> Outcome:
+    """Measure the run. What is raised before it begins, or since a file cannot be written, would befall every other run too."""
     run = job.run
     device = resolve(job.study.device(job.device))
     if device == "cpu":
@@ -129,7 +134,14 @@ def _measure(job: Job) -> None:
     machines = list(dict.fromkeys([*machines, hardware["name"]]))
     checkpoint = checkpoints.Checkpoint(saved, about, machines, job.every)
     callbacks: list[train.Callback] = [checkpoint, _Leave(job, checkpoint), _Report(begun(run, job.root, "progress"))]
-    studies.measure(job.study, run, dataset, job.root, callbacks, state, device, hardware | {"name": ", then ".join(machines)})
+    try:
+        path = studies.measure(job.study, run, dataset, job.root, callbacks, state, device, hardware | {"name": ", then ".join(machines)})
+    except _OURS as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        brought_in = records.path_of(run, job.root).exists()
+        return Outcome("there") if brought_in else Outcome("failed", str(error))
+    return Outcome("made", records.load(path).status)
 
 
 class _Leave:
