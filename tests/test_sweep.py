@@ -495,6 +495,13 @@ def test_on_a_gpu_runs_go_side_by_side_as_many_as_it_holds(monkeypatch: pytest.M
         assert [future.result() for future in [engine.submit(both.wait), engine.submit(both.wait)]] in ([0, 1], [1, 0])
 
 
+def test_more_runs_on_a_gpu_than_it_has_streams_for_are_refused_before_any_begins(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "resolve", lambda device: "cuda")
+    with pytest.raises(ConfigError, match="a GPU has streams for 32 runs at once, not 33: ask for fewer"):
+        sweep(toys.training(), root, workers=33, device="cuda")
+    assert unfinished(root) == []
+
+
 @pytest.mark.parametrize("asked", ["0", "-1", "many", "1.5"])
 def test_a_number_of_runs_on_a_gpu_that_cannot_be_gets_one_line(asked: str):
     with pytest.raises(ConfigError, match=f"--per-gpu {asked}: give a number of runs above zero, or auto"):

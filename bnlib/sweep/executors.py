@@ -21,6 +21,7 @@ from bnlib.sweep import worker
 ENGINES = ("local", "submitit", "dask")
 DEVICES = ("cpu", "cuda", "auto")
 MEMORY = 8 * 2**30  # bytes of a GPU that one run is given: ResNet-110 at batch 128 in fp32, its graphs and room to spare
+STREAMS = 32  # that CUDA gives to one process, and so runs at a time on a GPU
 # The order of summation depends on the threads: a run sets its own for the network, and everything else has one.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -80,6 +81,8 @@ def without_interrupt() -> Iterator[None]:
 
 def _local(workers: int, address: str | None, folder: Path, device: str, stack: ExitStack) -> Executor:
     if worker.resolve(device) == "cuda":  # runs share a GPU as threads with a stream each; processes would take turns
+        if workers > STREAMS:
+            raise ConfigError(f"a GPU has streams for {STREAMS} runs at once, not {workers}: ask for fewer with --workers or --per-gpu")
         threads = ThreadPoolExecutor(workers)
         stack.push(lambda kind, *_: threads.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True))
         return threads
