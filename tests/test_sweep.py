@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -341,6 +342,39 @@ def test_an_engine_that_takes_no_job_ends_the_sweep(root: Path, monkeypatch: pyt
     summary = sweep(toys.probing(toys.one, 3), root)
     assert summary.refused is not None
     assert len(summary.remaining) == 3
+
+
+class Breaking(ThreadPoolExecutor):
+    """A pool that a run with one of `seeds` breaks; it takes none from then on."""
+
+    def __init__(self, workers: int, seeds: range) -> None:
+        super().__init__(workers)
+        self.seeds, self.broken = seeds, not seeds
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.broken:
+            raise BrokenProcessPool
+        self.broken = args[0].run.seed in self.seeds
+        return super().submit(self.breaks if self.broken else fn, *args)
+
+    def breaks(self, job: worker.Job) -> None:
+        raise BrokenProcessPool
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_runs_that_break_their_engine_are_lost_and_fresh_ones_do_the_others(root: Path, monkeypatch: pytest.MonkeyPatch, workers: int):
+    monkeypatch.setitem(executors._START, "local", lambda workers, *_: Breaking(workers, range(2)))
+    summary = sweep(toys.probing(toys.one, 3), root, workers=workers)
+    assert [outcome.kind for outcome in summary.outcomes.values()] == ["lost", "lost", "made"]
+    assert (summary.refused, unfinished(root)) == (None, [])
+
+
+@pytest.mark.parametrize(("seeds", "lost"), [(range(9), 3), (range(0), 0)])
+def test_where_every_engine_breaks_the_sweep_gives_up(root: Path, monkeypatch: pytest.MonkeyPatch, seeds: range, lost: int):
+    monkeypatch.setitem(executors._START, "local", lambda workers, *_: Breaking(workers, seeds))
+    summary = sweep(toys.probing(toys.one, 9), root)
+    assert summary.refused == "a worker was lost (BrokenProcessPool), but nothing that was measured: run the same command again"
+    assert [outcome.kind for outcome in summary.outcomes.values()] == ["lost"] * lost
 
 
 def test_a_record_that_was_made_on_another_disk_is_missed(root: Path, monkeypatch: pytest.MonkeyPatch):

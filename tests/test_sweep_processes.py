@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from bnlib import records, studies
 from bnlib.sweep import sweep, worker
-from bnlib.sweep.worker import begun
+from bnlib.sweep.worker import Outcome, begun
 from bnlib.train import checkpoints
 
 TESTS = Path(__file__).parent
@@ -46,9 +46,11 @@ def test_every_executor_makes_the_same_records(root: Path, executor: str, addres
 
 
 def test_a_worker_that_is_lost_costs_no_record(root: Path):
-    summary = sweep(toys.probing(toys.second_dies, 3), root)
-    assert summary.refused == "a worker was lost (BrokenProcessPool), but nothing that was measured: run the same command again"
-    assert summary.count("made") == 1
+    study = toys.probing(toys.second_dies, 3)
+    summary = sweep(study, root)
+    lost = Outcome("lost", "a worker was lost (BrokenProcessPool), but nothing that was measured: run the same command again")
+    assert [summary.outcomes[run.run_id] for run in study.runs] == [Outcome("made", "completed"), lost, Outcome("made", "completed")]
+    assert (summary.refused, summary.remaining) == (None, [study.runs[1]])
     assert records.verify(root / "toy") == []
     lock = begun(summary.remaining[0], root, "lock")
     with FileLock(lock, timeout=0):

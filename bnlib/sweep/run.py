@@ -16,6 +16,7 @@ from bnlib.studies import Study
 from bnlib.sweep import executors
 from bnlib.sweep.worker import Job, Outcome, begun, work
 
+BREAKS = 3  # engines in a row that may break before a run has ended
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -66,10 +67,11 @@ def sweep(
     going = unfinished / f"{uuid.uuid4().hex}.going"
     job = Job(study, root.absolute(), data and data.absolute(), device, going, deadline, every)
     present = _Sweep(job, workers, listener or Listener())
-    if present.missing():
+    again = bool(present.missing())
+    while again:
         with _made(going), executors.engine(executor, workers, address, unfinished / "logs", study.device(device)) as engine:
             try:
-                present.go(engine)
+                again = present.go(engine)
             finally:
                 going.unlink(missing_ok=True)  # should anything be raised: the runs at work are still saved
     summary = present.summary
@@ -86,21 +88,23 @@ class _Sweep:
         self.known = self.study.done(self.root)
         self.summary = Summary(len(self.known))
         self.running: dict[Future[Outcome], RunConfig] = {}
+        self.broken: str | None = None  # why the engine takes no more runs
+        self.breaks = 0  # engines that broke since a run has ended
 
     def missing(self) -> list[RunConfig]:
         """The runs without a record that this sweep has not taken up."""
         taken = {*self.summary.outcomes, *(run.run_id for run in self.running.values())}
         return [run for run in self.study.missing(self.root) if run.run_id not in taken]
 
-    def go(self, engine: Executor) -> None:
-        """Start runs and wait for them, until none is left or none may start."""
+    def go(self, engine: Executor) -> bool:
+        """Start runs and wait for them, until none is left or none may start. True where a fresh engine is to go on."""
         todo = self.missing()
         while True:
             try:
-                while todo and len(self.running) < self.workers and not self.over():
+                while todo and len(self.running) < self.workers and not self.broken and not self.over():
                     self.start(engine, todo.pop(0))
                 if not self.running:
-                    return
+                    return self.renew()
                 self.listener.moved(list(self.running.values()), len(todo) + len(self.running))
                 done = wait(self.running, 0.5, FIRST_COMPLETED).done
                 for future in done:
@@ -114,6 +118,16 @@ class _Sweep:
                     raise
                 self.summary.interrupted = True
                 self.wind_down()
+
+    def renew(self) -> bool:
+        """Whether a fresh engine should do what is left: this one broke, and not as one of many that do nothing else."""
+        if not self.broken or self.over():
+            return False
+        self.breaks += 1
+        if self.breaks == BREAKS:
+            self.summary.refused = self.broken
+        self.broken = None
+        return self.summary.refused is None and bool(self.missing())
 
     def over(self) -> bool:
         """Whether no further run may start."""
@@ -129,6 +143,8 @@ class _Sweep:
         try:
             with executors.without_interrupt():
                 self.running[engine.submit(work, job)] = run
+        except BrokenExecutor as error:
+            self.broken = _lost(error)
         except Exception as error:  # of the engine's own kind
             self.summary.refused = _lost(error)
 
@@ -137,9 +153,11 @@ class _Sweep:
         if future.cancelled():
             outcome = Outcome("stopped")
         elif error := future.exception():
-            outcome = Outcome("refused" if isinstance(error, BrokenExecutor) else "lost", _lost(error))
+            outcome = Outcome("lost", _lost(error))
+            if isinstance(error, BrokenExecutor):  # so are all the runs at work
+                self.broken = outcome.text
         else:
-            outcome = future.result()
+            outcome, self.breaks = future.result(), 0
         self.summary.outcomes[run.run_id] = outcome
         if outcome.kind == "refused":
             self.summary.refused = outcome.text
