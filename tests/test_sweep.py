@@ -122,19 +122,22 @@ def test_a_run_that_is_stopped_is_resumed_and_its_record_is_that_of_an_uninterru
     assert text == {name: peace[name] for name in text}
 
 
-def test_the_time_of_a_resumed_run_is_that_of_all_its_pieces(root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_resumed_run_counts_from_its_beginning_and_the_time_of_all_its_pieces(root: Path, monkeypatch: pytest.MonkeyPatch):
     job = toys.job(toys.training(), root)
     stop_at(3, job, monkeypatch)
     work(job)
     saved = begun(job.run, root, "ckpt")
     content = checkpoints.read(saved)
     content["state"]["seconds"] += 1000
+    content["state"]["began"] = 1e9
     text = checkpoints.io.BytesIO()
     torch.save(content, text)
     saved.write_bytes(checkpoints._header(text.getvalue()) + text.getvalue())
     job.going.touch()
     work(job)
-    assert 1000 <= records.load(records.path_of(job.run, root)).time["seconds"] < 1100
+    spent = records.load(records.path_of(job.run, root)).time
+    assert 1000 <= spent["seconds"] < 1100
+    assert spent["start"] == "2001-09-09T01:46:40Z"
 
 
 def test_a_run_that_moved_names_both_machines(root: Path, monkeypatch: pytest.MonkeyPatch):

@@ -88,6 +88,7 @@ def measure(
     if study.measure is None:
         result = train.train(run, dataset, callbacks, device, resume)
         status, measured, seconds = result.status, result.measured, result.seconds
+        started = datetime.datetime.fromtimestamp(result.began, datetime.UTC)
     else:
         measured = study.measure(run, dataset)
         status = measured.pop("status", "completed")

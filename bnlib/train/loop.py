@@ -37,6 +37,7 @@ class Result:
     status: str
     measured: dict[str, Any]
     seconds: float
+    began: float  # seconds since 1970; of a resumed run too
 
 
 Callback = Callable[["Trainer"], None]
@@ -118,6 +119,7 @@ class Trainer:
         self.step_loss: list[float] = []
         self.above_1e3: int | None = None
         self.diverged: int | None = None
+        self.began = time.time()
         self.seconds = self.epoch_began = 0.0  # of training; a resumed run goes on counting
         self.clock = time.perf_counter()
 
@@ -305,7 +307,7 @@ class Trainer:
             "steps": self.step,
             "above_1e3": self.above_1e3,
         }
-        return Result("completed" if self.diverged is None else f"diverged@{self.diverged}", measured, self._tick())
+        return Result("completed" if self.diverged is None else f"diverged@{self.diverged}", measured, self._tick(), self.began)
 
     def _tick(self) -> float:
         now = time.perf_counter()
@@ -344,7 +346,7 @@ class Trainer:
 
 
 _ROWS = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "gradient_norm", "seconds")
-_STATE = ("step", "read", "rows", "step_loss", "above_1e3", "diverged", "seconds", "epoch_began")
+_STATE = ("step", "read", "rows", "step_loss", "above_1e3", "diverged", "began", "seconds", "epoch_began")
 
 
 def updates(run: RunConfig) -> int:
