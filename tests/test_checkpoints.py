@@ -122,6 +122,18 @@ def test_what_is_sealed_but_no_run_in_progress_is_refused_and_not_executed(tmp_p
     assert not (tmp_path / "evil").exists()
 
 
+def test_one_that_is_older_than_a_setting_goes_on(saved: Path):
+    content = checkpoints.read(saved)
+    del content["state"]["run"]["train"]["clip"]
+    text = io.BytesIO()
+    torch.save(content, text)
+    saved.write_bytes(checkpoints._header(text.getvalue()) + text.getvalue())
+    state, _ = checkpoints.load(saved, run(), ABOUT)
+    assert without_times(train.train(run(), IMAGES, resume=state)) == without_times(train.train(run(), IMAGES))
+    with pytest.raises(CheckpointError, match="it is another run's"):
+        checkpoints.load(saved, run(clip=1.0), ABOUT)
+
+
 def test_another_runs_is_refused(saved: Path):
     with pytest.raises(CheckpointError, match=f"it is another run's than {run(1).run_id}'s; remove it to begin"):
         checkpoints.load(saved, run(1), ABOUT)

@@ -61,8 +61,8 @@ class Checkpoint:
 def load(path: Path, run: RunConfig, about: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
     """The Trainer's state and the hardware it has seen. Raises CheckpointError, where it is not this run's `about` included."""
     content = read(path)
-    of, made = content["state"].get("run"), content["about"]
-    if of != run.to_dict():
+    made = content["about"]
+    if RunConfig.from_dict(content["state"]["run"]) != run:
         raise CheckpointError(f"{path}: it is another run's than {run.run_id}'s; remove it to begin that run anew")
     for key in sorted(set(made) | set(about)):
         if made.get(key) != about.get(key):

@@ -329,7 +329,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where `state_dict` was taken. Raises ConfigError if that was another run."""
-        if state["run"] != self.run.to_dict():
+        if RunConfig.from_dict(state["run"]) != self.run:
             raise ConfigError(f"the state is that of another run than {self.run.run_id}")
         self.net.load_state_dict(state["net"])
         for weight, momentum in zip(self.net.parameters(), state["momentum"], strict=True):
