@@ -12,17 +12,24 @@ from typing import Any
 
 import torch
 
-_NUMBERS = ("config", "data", "files", "nets", "train", "matrices", "probes")  # modules and packages whose text decides a measured number
+TRAINING = ("config", "data", "files", "nets", "train")  # modules and packages whose text decides what a training comes to
+NUMBERS = (*TRAINING, "matrices", "probes", "studies")  # and any measured number
+
+
+@cache
+def sha256(names: tuple[str, ...]) -> str:
+    """A hash of these modules and packages of bnlib."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for name in names:
+        for path in sorted((package / name).rglob("*.py")) or [package / f"{name}.py"]:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @cache
 def code() -> dict[str, Any]:
     """The commit, whether the tree differs from it, and a hash of the modules that decide the numbers."""
     package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for name in _NUMBERS:
-        for path in sorted((package / name).rglob("*.py")) or [package / f"{name}.py"]:
-            digest.update(path.read_bytes())
 
     def git(*args: str) -> str | None:
         done = subprocess.run(["git", "-C", package, *args], capture_output=True, text=True, check=False)
@@ -33,7 +40,7 @@ def code() -> dict[str, Any]:
         commit, changes = git("rev-parse", "HEAD") if held else None, git("status", "--porcelain", "--", ".")
     except OSError:  # no git on this machine
         commit = changes = None
-    return {"commit": commit or "unknown", "dirty": commit is None or bool(changes), "numbers_sha256": digest.hexdigest()}
+    return {"commit": commit or "unknown", "dirty": commit is None or bool(changes), "numbers_sha256": sha256(NUMBERS)}
 
 
 def env() -> dict[str, Any]:

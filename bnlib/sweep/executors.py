@@ -17,11 +17,11 @@ import torch
 
 from bnlib.config import ConfigError
 from bnlib.sweep import worker
+from bnlib.train.device import STREAMS
 
 ENGINES = ("local", "submitit", "dask")
 DEVICES = ("cpu", "cuda", "auto")
 MEMORY = 8 * 2**30  # bytes of a GPU that one run is given: ResNet-110 at batch 128 in fp32, its graphs and room to spare
-STREAMS = 32  # that CUDA gives to one process, and so runs at a time on a GPU
 # The order of summation depends on the threads: a run sets its own for the network, and everything else has one.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 

@@ -129,7 +129,7 @@ def _measure(job: Job) -> Outcome:
     dataset = _dataset(run.data.source, job.data) if run.data else None
     hardware = provenance.hardware(device)
     saved = begun(run, job.root, "ckpt")
-    about = {"numbers": provenance.code()["numbers_sha256"], "torch": str(torch.__version__), "device": torch.device(device).type}
+    about = {"training": provenance.sha256(provenance.TRAINING), "torch": str(torch.__version__), "device": torch.device(device).type}
     state, machines = checkpoints.load(saved, run, about) if saved.exists() else (None, [])
     machines = list(dict.fromkeys([*machines, hardware["name"]]))
     checkpoint = checkpoints.Checkpoint(saved, about, machines, job.every)

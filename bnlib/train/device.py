@@ -15,6 +15,7 @@ from bnlib.config import ConfigError, TrainConfig
 from bnlib.nets import ResNet
 
 VERSIONS = 256  # of a block's code that may be compiled in one process
+STREAMS = 32  # that CUDA gives to one process, and so runs at a time on a GPU
 WARM_UP = 3  # updates before a graph is captured, in which cuDNN and the compiler settle
 
 
@@ -77,12 +78,12 @@ _streams_lock = threading.Lock()
 def _own_stream(device: torch.device | str) -> Iterator[None]:
     """One that no other run has: CUDA hands out 32 in turn, and two runs on one would be captured into each other's graphs."""
     with _streams_lock:
-        for _ in range(2 * 32):
+        for _ in range(2 * STREAMS):
             stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             if stream.cuda_stream not in _streams:
                 break
         else:
-            raise ConfigError("a GPU has streams for 32 runs at once, and no more: ask for fewer with --per-gpu")
+            raise ConfigError(f"a GPU has streams for {STREAMS} runs at once, and no more: ask for fewer with --per-gpu")
         _streams.add(stream.cuda_stream)
     try:
         stream.wait_stream(torch.cuda.current_stream(device))
