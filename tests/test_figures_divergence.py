@@ -113,6 +113,15 @@ def test_along_step(steps, mini_batch, lr, depth):
     assert bool(traces(fig, "the paper, digitised")) is ((lr, depth) == (0.1, 110))
 
 
+def test_that_no_step_doubles_the_loss_is_said_of_what_was_measured():
+    flat = {norm: line(norm, 0, 20, lr) for norm, lr in NORMAL.items()}
+    for record in flat.values():
+        record.measured["loss"] = [[1.0] * len(STEPS)] * 3
+    start = "Mini-batch 1: no step up to 1 doubles the loss, without BN"
+    assert divergence.along_step(list(flat.values()), 1, 0.1, 20).layout.title.text == f"{start} or with it"
+    assert divergence.along_step(list(flat.values()), 1, 0.003, 20).layout.title.text == start
+
+
 @pytest.mark.parametrize(("mini_batch", "size"), [(1, 100.0), (4, 10.0), (7, 1.0)])
 def test_along_distance_multiplies_the_step_by_the_gradient(steps, mini_batch, size):
     fig = divergence.along_distance(steps, mini_batch, 110)

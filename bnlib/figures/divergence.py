@@ -44,12 +44,12 @@ def along_step(steps: Sequence[Record], mini_batch: int, lr: float, depth: int) 
     """
     rates = NORMAL | {"batch": lr}
     found = {norm: held(steps, norm=norm, lr=rate, depth=depth) for norm, rate in rates.items()}
-    double = {norm: step_text([explodes_at(r, mini_batch) for r in found[norm]]) for norm in PAIR if found[norm]}
-    said = [f"of {double[norm]} {name}" for norm, name in (("none", "without BN"), ("batch", "with it")) if norm in double]
-    both = f"the loss doubles at a step {', '.join(said)}"
+    arms = [(name, found[norm]) for norm, name in (("none", "without BN"), ("batch", "with it")) if found[norm]]
+    double = {name: step_text([explodes_at(r, mini_batch) for r in rows]) for name, rows in arms}
+    said = f"the loss doubles at a step {', '.join(f'of {text} {name}' for name, text in double.items())}"
     if all(text.startswith("more") for text in double.values()):
-        both = f"no step up to {SIZES[-1]:g} doubles the loss, without BN or with it"
-    fig = figure(f"Mini-batch {mini_batch}: {both}", (_STEPS, _RELATIVE), height=420)
+        said = f"no step up to {SIZES[-1]:g} doubles the loss, {' or '.join(double)}"
+    fig = figure(f"Mini-batch {mini_batch}: {said}", (_STEPS, _RELATIVE), height=420)
     for norm in ("last-features", "none", "batch"):
         t, middle = _seeds(fig, [(r.array("step")[1:], relative_loss(r, mini_batch)[1:]) for r in found[norm]], SERIES[norm], TOP)
         taken = np.isclose(t, rates[norm]) & (norm in PAIR)  # the third one's rate is from memory
