@@ -1,6 +1,7 @@
 """The figures of the chapter on divergence, on records with known content."""
 
 import datetime
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,6 +14,7 @@ from bnlib.figures import divergence, marks
 from bnlib.figures.style import PAPER, RED, SERIES
 from bnlib.probes.lines import LAYERS, MINI_BATCHES, SIZES
 from bnlib.studies import NORMAL
+from bnlib.text import readable
 
 STEPS = np.array([0.0, *SIZES])
 DOUBLES = {"none": 0.0015, "batch": 0.15, "last-features": 0.04}
@@ -171,7 +173,15 @@ def test_growth(update, layer):
     assert traces(fig, "with BN")[0].y == pytest.approx(np.ones(len(SIZES)))
     limit = traces(fig, "tends to")[0]
     assert np.diff(np.log(limit.y))[0] / np.diff(np.log(limit.x))[0] == pytest.approx(2 * layer)
-    assert fig.layout.title.text.startswith(f"Layer {layer}: a step of 0.1 multiplies the variance by {np.exp(0.1 * layer):.2g}"[:50])
+    grown = f"grows {readable(np.exp(0.1 * layer))}-fold"
+    assert fig.layout.title.text == f"Layer {layer}, a step of 0.1: the variance {grown} without BN, stays as it is with it"
+
+
+def test_growth_beyond_numbers_is_said_to_overflow(update):
+    none, batch = ([r for r in update if r.config.model.norm == norm] for norm in ("none", "batch"))
+    lost = [replace(r, measured=r.measured | {"variance_80": [[1.0] * 64, *[[None] * 64] * len(SIZES)]}) for r in none]
+    title = divergence.growth([*lost, *batch], 80).layout.title.text
+    assert title == "Layer 80, a step of 0.1: the variance overflows without BN, stays as it is with it"
 
 
 def test_every_state_fits_its_page(steps, update):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from bnlib import sources
 from bnlib.claims import explodes_at, held, relative_loss, spread, step_text
-from bnlib.figures.activations import PAIR
+from bnlib.figures.activations import PAIR, change
 from bnlib.figures.marks import Curve, crosses, faint, from_paper, label, theory, until
 from bnlib.figures.style import PAPER, SEQUENTIAL, SERIES, SIGNED, TEXT, Axis, Series, figure, place
 from bnlib.probes.lines import SIZES
@@ -190,8 +190,8 @@ def growth(divergence: Sequence[Record], layer: int) -> go.Figure:
     """The mean channel variance of a layer over that before the step, against the step size; thin, the power of t that it tends to."""
     factors = {norm: [_factors(r, layer) for r in held(divergence, norm=norm)] for norm in PAIR}
     at = {norm: [f[np.argmin(np.abs(t - 0.1))] for t, f in curves] for norm, curves in factors.items()}
-    said = {norm: readable(mid) if math.isfinite(mid := float(np.median(values))) else "more than 10³⁰⁰" for norm, values in at.items()}
-    title = f"Layer {layer}: a step of 0.1 multiplies the variance by {said['none']} without BN, by {said['batch']} with it"
+    said = {norm: change(math.log(mid)) if math.isfinite(mid := float(np.median(values))) else "overflows" for norm, values in at.items()}
+    title = f"Layer {layer}, a step of 0.1: the variance {said['none']} without BN, {said['batch']} with it"
     ticks = [10.0**k for k in range(0, 31, 10)]
     fig = figure(
         title, (_STEPS, Axis("variance over that before", 1e-6, 1e33, log=True, ticks=ticks, labels=[power_label(v) for v in ticks]))
