@@ -117,6 +117,11 @@ def test_the_title_of_a_density_has_the_largest_values_and_the_distance():
     assert title == f"M = 1, N = 50: largest s 1, the law's 2; no share is off by more than {max(gap, 1 - gap):.1%}"
 
 
+def test_the_distance_is_that_of_the_worst_product():
+    held = [*lawful(3, 200), spectrum(3, 200, 3, quantiles(3, 200) + 50)]
+    assert products.density({(3, 200): held}, 3, 200, "s").layout.title.text.endswith("no share is off by more than 100.0%")
+
+
 @pytest.mark.parametrize(("M", "N"), [(5, 50), (6, 50), (20, 200), (24, 200)])
 def test_a_density_says_where_the_law_does_not_apply(M: int, N: int):
     said = "the law (thin) does not apply" in texts(products.density({(M, N): lawful(M, N)}, M, N, "s"))

@@ -70,7 +70,7 @@ def density(spectra: Group, M: int, N: int, view: str) -> go.Figure:
     height of the first bin and the right edge.
     """
     logs, edge = log_values(spectra[M, N]), matrices.log_largest_limit(M)
-    gap = float(np.median([law_distance(record) for record in spectra[M, N]]))
+    gap = max(law_distance(record) for record in spectra[M, N])
     largest = np.exp(np.median(logs[:, 0]))
     title = f"M = {M}, N = {N}: largest s {largest:.3g}, the law's {np.exp(edge):.3g}; no share is off by more than {gap:.1%}"
     fig = copy.deepcopy(_empty(view))
