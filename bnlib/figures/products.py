@@ -3,7 +3,6 @@
 Records of studies `spectra`, `relu` and `propagation` in, figures and a Markdown table out.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -73,8 +72,7 @@ def density(spectra: Group, M: int, N: int, view: str) -> go.Figure:
     gap = max(law_distance(record) for record in spectra[M, N])
     largest = np.exp(np.median(logs[:, 0]))
     title = f"M = {M}, N = {N}: largest s {largest:.3g}, the law's {np.exp(edge):.3g}; no share is off by more than {gap:.1%}"
-    fig = copy.deepcopy(_empty(view))
-    fig.update_layout(title_text=title)
+    fig = figure(title, _DENSITY[view])
     values = logs / M if view == "log" else np.exp(_POWER[view] * (logs - edge))
     axis = _DENSITY[view][0]
     bins = np.linspace(axis.low, axis.high, BINS + 7)
@@ -99,11 +97,6 @@ def density(spectra: Group, M: int, N: int, view: str) -> go.Figure:
         from_paper(fig, [right / BINS / 2, right], [count * BINS / right, 0.012])
         label(fig, right / BINS / 2, count * BINS / right, "the paper", PAPER, shift=12)
     return fig
-
-
-@cache
-def _empty(view: str) -> go.Figure:
-    return figure("", _DENSITY[view])  # plotly takes 50 ms for it
 
 
 @cache
