@@ -105,8 +105,16 @@ def test_losses_names_who_diverged():
     fig = figures.losses(ladder(none={"status": "diverged@3"}, clip={"end": 2.5}), 0.1)
     assert any(note.text == "nothing diverges" for note in fig.layout.annotations)
     assert fig.layout.title.text.startswith("100 updates at 0.1, loss at the end: BN 1.76")
-    assert fig.layout.title.text.endswith("the rest diverges")
+    assert fig.layout.title.text.endswith("clipping 2.50, nothing – (3 of 3 diverged)")
     assert outside(fig) == []
+
+
+def test_losses_tells_seeds_that_diverged_from_rungs_that_are_not_measured():
+    found = [r for r in ladder() if r.config.model.block != "skipinit"]
+    lost = next(r for r in found if claims.trained([r], "none", 0.1))
+    fig = figures.losses([*(r for r in found if r is not lost), made(lost.config, status="diverged@3")], 0.1)
+    assert fig.layout.title.text.endswith("nothing 2.32 (1 of 3 diverged); not yet measured: SkipInit")
+    assert figures.losses([], 0.1).layout.title.text == "100 updates at 0.1: not yet measured"
 
 
 @pytest.mark.parametrize("measure", figures.MEASURES.values())

@@ -118,8 +118,8 @@ def _finding(ladder: Sequence[Record], by: str) -> str:
 
 def losses(ladder: Sequence[Record], lr: float) -> go.Figure:
     """The loss of each mini-batch before its update, at one rate; seeds faint, strong their mean over 11 updates, too."""
-    fig, labels, gone = figure("", (Axis("update", 0, 138, ticks=range(0, 101, 25)), Axis("mini-batch loss", LOW, 3.0)), height=440), [], []
-    ends = dict[str, float]()
+    x, y = Axis("update", 0, 138, ticks=range(0, 101, 25)), Axis("mini-batch loss", LOW, 3.0)
+    fig, labels, gone = figure(f"100 updates at {number_text(lr)}{_ends(ladder, lr)}", (x, y), height=440), [], []
     for name, look in LOOKS.items():
         runs = trained(ladder, name, lr)
         curves = [(np.arange(len(y), dtype=float), np.where(y <= 3, y, np.nan)) for y in (r.array("step_loss") for r in runs)]
@@ -129,7 +129,6 @@ def losses(ladder: Sequence[Record], lr: float) -> go.Figure:
         line = {"color": look.colour, "width": 2.5, "dash": look.dash}
         fig.add_scatter(y=coarse(np.where(mean <= 3, mean, np.nan)), mode="lines", line=line, name=WORDS[name])
         if survived:
-            ends[name] = float(np.mean([loss(r) for r in runs if r.status == "completed"]))
             labels.append((99, min(float(mean[-1]), 3.0), WORDS[name], look.colour))
         diverged = [len(r.array("step_loss")) - 1 for r in runs if r.status != "completed"]
         gone += diverged
@@ -138,10 +137,21 @@ def losses(ladder: Sequence[Record], lr: float) -> go.Figure:
     crosses(fig, np.array(gone, float), np.full(len(gone), 2.95))
     theory(fig, np.array([0.0, 100.0]), np.array([train.CHANCE, train.CHANCE]), "ln 10")
     labels_apart(fig, labels)
-    best = sorted(ends, key=lambda name: ends[name])
-    said = ", ".join(f"{WORDS[name]} {ends[name]:.2f}" for name in best)
-    fig.layout.title.text = f"100 updates at {number_text(lr)}, loss at the end: {said}" + "; the rest diverges" * (len(best) < len(RUNGS))
     return fig
+
+
+def _ends(ladder: Sequence[Record], lr: float) -> str:
+    """The rungs from the lowest loss at the end to the highest, medians over seeds, and in how many of these it diverged."""
+    ends = {name: [loss(r) for r in trained(ladder, name, lr)] for name in RUNGS}
+    middle = {name: float(np.median(values)) for name, values in ends.items() if values}
+    said = []
+    for name in sorted(middle, key=lambda name: middle[name]):
+        end, lost = f"{middle[name]:.2f}" if math.isfinite(middle[name]) else "–", sum(map(math.isinf, ends[name]))
+        said.append(f"{WORDS[name]} {end}" + f" ({lost} of {len(ends[name])} diverged)" * (lost > 0))
+    if not said:
+        return ": not yet measured"
+    missing = ", ".join(WORDS[name] for name in RUNGS if name not in middle)
+    return f", loss at the end: {', '.join(said)}" + f"; not yet measured: {missing}" * bool(missing)
 
 
 def _smooth(y: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
