@@ -17,7 +17,7 @@ from bnlib.studies import DEPTHS, LADDER, outcome
 EDGE = {"none": 0.0316, "batch": 1.0}
 
 
-def made(norm: str, layers: int, lr: float, seed: int = 0, how: str = "trains", epochs: int = 0) -> records.Record:
+def made(norm: str, layers: int, lr: float, seed: int = 0, how: str = "trains", epochs: int = 0, at: int = 4) -> records.Record:
     last = {"trains": 1.5, "dead": math.log(10), "slow": 2.25, "diverged": 1e9}[how]
     losses = np.geomspace(4.0, last, 5 if how == "diverged" else 100)
     losses = losses if how == "diverged" else np.append(losses[:80], np.full(20, last))
@@ -26,7 +26,7 @@ def made(norm: str, layers: int, lr: float, seed: int = 0, how: str = "trains", 
     measured = {"step_loss": losses, "logit_spread": 0.0 if how == "dead" else 1.0}
     if epochs:
         measured |= {"train_loss": [2.0, 0.5], "step_loss": [9.0] * 100}
-    status = "diverged@4" if how == "diverged" else "completed"
+    status = f"diverged@{at}" if how == "diverged" else "completed"
     return records.new(run, measured, datetime.datetime.now(datetime.UTC), 1.0, status=status)
 
 
@@ -74,6 +74,11 @@ def test_a_cell_says_how_its_runs_went(how, words):
 def test_a_cell_whose_seeds_disagree_has_a_loss_and_the_mark_of_the_worst():
     cell = depth.Cell([made("none", 8, 0.1, 0), made("none", 8, 0.1, 1), made("none", 8, 0.1, 2, "diverged")])
     assert (cell.mark, cell.words, cell.loss) == ("diverged", "trains in 2 of 3 runs", pytest.approx(1.5))
+
+
+def test_a_cell_whose_seeds_diverge_at_different_updates_says_from_when_to_when():
+    cell = depth.Cell([made("none", 8, 0.1, seed, "diverged", at=at) for seed, at in enumerate((7, 3, 11))])
+    assert cell.words == "diverges at updates 3 to 11"
 
 
 def test_an_empty_cell_says_so():
@@ -184,6 +189,7 @@ def test_a_depth_that_no_rate_trains_ends_the_line_and_stands_at_the_foot(short)
 def test_surviving_asks_less_than_training(short):
     fig = depth.edge_by_depth(short, False)
     assert next(trace for trace in fig.data if trace.name == "without").y == pytest.approx([3.16, 3.16])
+    assert fig.layout.title.text.startswith("Largest rate that does not diverge within 100 updates (first seed), 8 → 110 layers: ")
 
 
 def test_an_edge_without_records_says_so():

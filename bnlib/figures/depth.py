@@ -72,7 +72,7 @@ class Cell:
 
     @cached_property
     def words(self) -> str:
-        """Such as "trains (loss 1.9)", "diverges at update 3" or, where the seeds disagree, "trains in 2 of 3 runs"."""
+        """Such as "trains (loss 1.9)", "diverges at updates 3 to 11" or, where the seeds disagree, "trains in 2 of 3 runs"."""
         found = [outcome(run) for run in self.runs]
         if not found:
             return "not yet measured"
@@ -80,7 +80,8 @@ class Cell:
         if found.count(most) < len(found):
             return f"{_VERB[most]} in {found.count(most)} of {len(found)} runs"
         if most == "diverged":
-            return f"diverges at update {min(int(run.status.partition('@')[2]) for run in self.runs)}"
+            at = [int(run.status.partition("@")[2]) for run in self.runs]
+            return f"diverges at updates {min(at)} to {max(at)}" if min(at) < max(at) else f"diverges at update {at[0]}"
         return f"trains (loss {self.loss:.1f})" if most == "trains" else _VERB[most]
 
 
@@ -220,7 +221,7 @@ def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
             said.append(f"{series.label} {' → '.join(readable(end) if end else 'none' for end in (middle[0], middle[-1]))}")
             label(fig, max(rows), middle[-1] or _NONE, series.label, series.colour)
             reach = f"{min(rows)} → {max(rows)} layers"
-    what = "trains within 100 updates" if trains else "does not diverge within 100 updates"
+    what = "trains within 100 updates" if trains else "does not diverge within 100 updates (first seed)"
     fig.update_layout(
         title_text=f"Largest rate that {what}, {reach}: {', '.join(said)}" if said else f"Largest rate that {what}: not yet measured"
     )
