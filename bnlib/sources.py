@@ -20,16 +20,18 @@ class Source:
 
 
 def source(records: Sequence[Record]) -> Source:
-    """The provenance of a figure drawn from `records`."""
+    """The provenance of a figure drawn from `records`, each counted once; commits from the first used to the last."""
+    records = list({r.config.run_id: r for r in records}.values())
+    by_time = sorted(records, key=lambda r: r.time["start"])
     studies = sorted({r.config.study for r in records})
     seeds = len({r.config.seed for r in records})
     facts = [
         f"{seeds} seed{'s' * (seeds > 1)}",
         f"{len(records)} run{'s' * (len(records) > 1)}",
-        _listed("commit", (r.code["commit"][:7] + "+" * r.code["dirty"] for r in records)),
+        _listed("commit", (r.code["commit"][:7] + "+" * r.code["dirty"] for r in by_time)),
         *sorted({r.hardware["name"] for r in records}),
         *sorted({f"torch {r.env['torch']}" for r in records}),
-        _listed("", (r.time["start"][:10] for r in records)),
+        _listed("", (r.time["start"][:10] for r in by_time)),
         *sorted({f"data: {r.data['variant']}" for r in records if r.data}),
     ]
     files = [(r.config.run_id, f"results/{r.config.study}/{r.config.run_id}.json") for r in records]
@@ -51,6 +53,6 @@ def paper(figure: str) -> dict[str, Any]:
 
 
 def _listed(word: str, values: Iterable[str]) -> str:
-    unique = sorted(set(values))
+    unique = list(dict.fromkeys(values))
     shown = unique[0] if len(unique) == 1 else f"{unique[0]} … {unique[-1]}"
     return f"{word} {shown}".strip()

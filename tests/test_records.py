@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import grimp
@@ -231,6 +232,17 @@ def test_a_source_line_says_seeds_runs_commit_hardware_and_date(tmp_path: Path):
     assert made[0].hardware["name"] in source.line
     assert source.rerun == "bnlib sweep spectra"
     assert [path for _, path in source.records] == [f"results/spectra/{r.config.run_id}.json" for r in made]
+
+
+def test_a_source_line_has_commits_in_the_order_of_time_and_a_record_once():
+    made = [
+        replace(spectrum(seed), code={"commit": commit, "dirty": False}, time={"start": f"2026-01-0{day}T00:00:00Z", "seconds": 1.0})
+        for seed, (commit, day) in enumerate((("a" * 40, 2), ("b" * 40, 3), ("c" * 40, 1), ("a" * 40, 4)))
+    ]
+    source = sources.source([*made, made[0]])
+    assert source.line.startswith("4 seeds · 4 runs · commit ccccccc … bbbbbbb · ")
+    assert "2026-01-01 … 2026-01-04" in source.line
+    assert [name for name, _ in source.records] == [r.config.run_id for r in made]
 
 
 def test_the_papers_figures_are_at_hand():
