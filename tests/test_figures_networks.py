@@ -146,6 +146,8 @@ def test_another_normaliser_stands_beside_bn_and_none(init):
     assert {trace.name.removesuffix(", each seed") for trace in fig.data} == {"with BN", "without", "layer norm"}
     assert fig.layout.title.text.startswith("Layer norm, 20 layers: σ ")
     assert outside(fig) == []
+    more = activations.normalisers([*init, *(made(20, norm, 7, init="he") for norm in ("batch", "none"))], "layer", "he", 20)
+    assert more.to_json() == fig.to_json(), "layer norm lacks that seed"
 
 
 # The figures about gradients
@@ -211,6 +213,10 @@ def test_the_normalisers_are_compared_by_what_they_subtract(init):
     rows = gradients.by_normaliser(init).splitlines()
     assert rows[2] == "| without | nothing | 2 | 2 | 2 |"
     assert rows[-1].startswith("| BN on the last features | each channel, at the end only | 100 |")
+    odd = made(110, "none", 1)
+    odd.measured["coherence_ratio"] = [9.0] * 109
+    others = [r for r in init if (r.config.model.depth, r.config.model.norm) != (110, "none")]
+    assert gradients.by_normaliser([*others, made(110, "none", 0), odd]).splitlines()[2] == rows[2], "the others have only seed 0"
 
 
 def test_what_is_remembered_of_table_1_agrees_with_itself():

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import sources
-from bnlib.claims import in_paper_setting, slope
+from bnlib.claims import in_paper_setting, slope, together
 from bnlib.config import Init, ModelConfig, Norm
 from bnlib.figures.marks import band, curve, end_labels, from_paper, label, theory
 from bnlib.figures.style import PAPER, SERIES, TEXT, Axis, figure
@@ -159,11 +159,13 @@ def _rate(ln: Float[np.ndarray, "seeds layer"], within: bool) -> Float[np.ndarra
 
 
 def normalisers(records: Sequence[Record], norm: Norm, init: Init, depth: int) -> go.Figure:
-    """The spread along the network under another normaliser or initialisation, beside BN and none with the same initialisation."""
-    held = {
-        each: over_seeds(select(records, norm=each, init=init, depth=depth, shortcut="projection", block="residual"), "ln_std")
-        for each in dict.fromkeys([*PAIR, norm])
-    }
+    """The spread along the network under another normaliser or initialisation, beside BN and none with the same initialisation.
+
+    Of the seeds that all of these have.
+    """
+    norms = list(dict.fromkeys([*PAIR, norm]))
+    rows = together(*(select(records, norm=each, init=init, depth=depth, shortcut="projection", block="residual") for each in norms))
+    held = {each: over_seeds(found, "ln_std") for each, found in zip(norms, rows, strict=True)}
     total = float(np.median(growth(held[norm]))) * (depth - 2)
     fig = figure(
         f"{_NAME.get(norm, SERIES[norm].label.capitalize())}, {depth} layers: σ {change(total)} from first to last",

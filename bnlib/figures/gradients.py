@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import sources
-from bnlib.claims import TABLE_1, in_paper_setting, mean_and_gradient, spread
+from bnlib.claims import TABLE_1, in_paper_setting, mean_and_gradient, spread, together
 from bnlib.figures.activations import LAYERS, PAIR
 from bnlib.figures.marks import band, curve, end_labels, from_paper, label, theory
 from bnlib.figures.style import SEQUENTIAL, SERIES, SIGNED, Axis, coarse, figure, place
@@ -180,10 +180,10 @@ def table_1(records: Sequence[Record]) -> str:
 
 
 def by_normaliser(records: Sequence[Record]) -> str:
-    """Markdown: what each normaliser subtracts, and a / b at layers 18, 54 and 90 of 110 (medians over seeds)."""
+    """Markdown: what each normaliser subtracts, and a / b at layers 18, 54 and 90 of 110 (medians over the seeds that all have)."""
     rows = ["| normaliser | subtracts the mean of | layer 18 | layer 54 | layer 90 |", "|---|---|---|---|---|"]
-    for norm, subtracts in SUBTRACTS.items():
-        held = in_paper_setting(records, norm, 110)
+    groups = together(*(in_paper_setting(records, norm, 110) for norm in SUBTRACTS))
+    for (norm, subtracts), held in zip(SUBTRACTS.items(), groups, strict=True):
         ratios = " | ".join(readable(np.median(at_layer(held, "coherence_ratio", layer))) for layer in TABLE_1)
         rows.append(f"| {SERIES[norm].label} | {subtracts} | {ratios} |")
     return "\n".join(rows)
