@@ -96,3 +96,9 @@ def test_updates_needed_are_counted_to_the_end_of_the_window(monkeypatch: pytest
     assert outside(figures.progress([], 8, 2.5)) == []
     title = figures.progress([], 8, 2.25).layout.title.text
     assert title == "8 layers, to a loss of 2.25, fewest updates: with BN 45 at 0.1; without 45 at 0.1"
+
+
+def test_rates_that_are_as_fast_are_all_told_and_that_a_window_hides_what_is_faster(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(figures, "needs", lambda *args: {0.01: 45.0, 0.0316: 20.0, 0.1: 20.0, 1.0: np.nan})
+    title = figures.progress([], 8, 2.25).layout.title.text
+    assert title.endswith("with BN 20 or fewer at 0.0316 to 0.1; without 20 or fewer at 0.0316 to 0.1")

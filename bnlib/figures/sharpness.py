@@ -17,6 +17,7 @@ from bnlib.figures.style import SERIES, Axis, coarse, figure
 from bnlib.records import Record
 from bnlib.studies import SHARPNESS_EVERY, SHARPNESS_FULL, SHARPNESS_LOOKS, SHARPNESS_RATES, SHARPNESS_STEPS, full_batch
 from bnlib.text import Number, number_text, readable
+from bnlib.train import WINDOW
 
 MEASURES = {"sharpness": "sharpness", "test accuracy, %": "test_acc", "updates needed": "updates"}
 RUNS = {"full batch": 0.0} | {f"SGD at {lr:g}": lr for lr in SHARPNESS_RATES}
@@ -153,7 +154,7 @@ def progress(max_lr: Sequence[Record], depth: int, loss: float) -> go.Figure:
         lost = rates[~got]
         fig.add_scatter(x=lost, y=np.full(len(lost), _NEVER * shift), mode="markers", marker=hollow, name=f"{series.label}, not in 100")
         if got.any():
-            said.append(f"{series.label} {int(updates[got].min())} at {number_text(float(rates[got][updates[got].argmin()]))}")
+            said.append(f"{series.label} {_fewest(rates[got], updates[got])}")
             labels.append((float(rates[got][-1]), float(updates[got][-1]), series.label, series.colour))
         else:
             said.append(f"{series.label} {'no rate in 100' if len(needed) else 'not yet measured'}")
@@ -163,12 +164,19 @@ def progress(max_lr: Sequence[Record], depth: int, loss: float) -> go.Figure:
     return fig
 
 
+def _fewest(rates: Float[np.ndarray, " n"], updates: Float[np.ndarray, " n"]) -> str:
+    """Such as "45 at 0.1", or "20 or fewer at 0.0316 to 0.1": a mean over 20 losses tells of nothing sooner."""
+    least = float(updates.min())
+    ends = dict.fromkeys(number_text(float(rate)) for rate in rates[updates == least][[0, -1]])
+    return f"{least:.0f}{' or fewer' * (least == WINDOW)} at {' to '.join(ends)}"
+
+
 def needs(max_lr: Sequence[Record], norm: str, depth: int, loss: float) -> Mapping[float, float]:
     """Updates until the mean of the last 20 mini-batch losses is at most `loss`, by learning rate; NaN where it is not in 100."""
     found = {}
     for run in held(max_lr, norm=norm, depth=depth, seed=0):
         assert run.config.train is not None
-        sums = np.convolve(run.array("step_loss"), np.ones(20), mode="valid")
-        below = np.flatnonzero(sums <= 20 * loss)
-        found[run.config.train.lr] = float(below[0] + 20) if len(below) else math.nan
+        sums = np.convolve(run.array("step_loss"), np.ones(WINDOW), mode="valid")
+        below = np.flatnonzero(sums <= WINDOW * loss)
+        found[run.config.train.lr] = float(below[0] + WINDOW) if len(below) else math.nan
     return dict(sorted(found.items()))
