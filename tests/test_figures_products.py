@@ -225,7 +225,7 @@ def test_seeds_that_end_differently_are_counted_and_marked():
     for r in made[:2]:  # two of three seeds, plain, M = 1
         r.measured["status"][0], r.measured["loss"][0][2:] = "diverges", [None] * 3
     fig = laboratory.bench(laboratory.runs(made), 1, RATES[0])
-    assert fig.layout.title.text == "1 factor, rate 1.0×10⁻⁴: without BN diverges (2 of 3), with BN converges"
+    assert fig.layout.title.text == "1 factor, rate 10⁻⁴: without BN diverges (2 of 3), with BN converges"
     crosses = next(t for t in lines(fig, "diverges") if t.yaxis in (None, "y"))
     assert list(crosses.x) == [10, 10]
     assert crosses.marker.color == RED

@@ -18,7 +18,7 @@ from bnlib.figures.style import PAPER, RED, SERIES, TEXT, Axis, coarse, figure, 
 from bnlib.matrices import linear
 from bnlib.records import Record, select
 from bnlib.studies import DESCENDED, RATES
-from bnlib.text import readable
+from bnlib.text import number_text, readable
 
 ARMS = (SERIES["none"], SERIES["batch"])  # plain, and re-standardised
 OUTCOMES = {"largest usable rate": "rate", "loss left at best": "loss"}
@@ -59,7 +59,7 @@ def bench(held: Runs, M: int, lr: float) -> go.Figure:
     """
     column, rate = DESCENDED.index(M), RATES.index(lr)
     plain, standard = (_most(held.status[arm, column, rate]) for arm in (0, 1))
-    title = f"{M} factor{'s' * (M > 1)}, rate {readable(lr)}: without BN {plain}, with BN {standard}"
+    title = f"{M} factor{'s' * (M > 1)}, rate {number_text(lr)}: without BN {plain}, with BN {standard}"
     fig = copy.deepcopy(_maps(held))
     fig.update_layout(title_text=title)
     for arm in (0, 1):
@@ -150,7 +150,7 @@ def edge_along(M: int, lr: float) -> go.Figure:
     edges = [edges_along(M, lr, on) for on in (False, True)]
     words = [_moves(seeds) for seeds in edges]
     fig = figure(
-        f"Rate {readable(lr)}: with BN 2/λ {words[1]}; without, {words[0]}",
+        f"Rate {number_text(lr)}: with BN 2/λ {words[1]}; without, {words[0]}",
         (_FROM_START, Axis("2/λ<sub>max</sub>", 1e-4, 1, log=True)),
     )
     x = np.maximum(WATCHED, 0.5)  # the start, on a logarithmic axis
