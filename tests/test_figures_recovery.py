@@ -36,13 +36,19 @@ def test_each_run_is_where_its_losses_say():
     assert drawn(fig, "with BN") == [(7.0, pytest.approx(1.6))]
     assert drawn(fig, "without") == [(5e4, pytest.approx(2.3))]
     assert drawn(fig, "no longer a number") == [(1e6, 3.3)], "8e8 lies beyond the axis"
-    assert fig.layout.title.text == "None of 2 runs past 1000 learns, and none past 7"
+    assert fig.layout.title.text == "None of 2 runs past 1000 learns, nor does any past 7"
 
 
 def test_a_run_that_comes_back_is_named():
     back = [made("recovery", "batch", after(2e3, 1.6), seed=seed) for seed in (1, 2)]
     assert recovery.fates([*back, DEAD]).layout.title.text == "2 of 3 runs past 1000 learn"
     assert recovery.fates([back[0], DEAD]).layout.title.text == "1 of 2 runs past 1000 learns"
+
+
+def test_where_none_is_past_the_limit_the_highest_loss_that_was_left_is_named():
+    assert recovery.fates([LEARNED]).layout.title.text == "No run is past 1000; none learns after a loss past 7"
+    dead = made("recovery", "none", after(50.0, 2.3))
+    assert recovery.fates([dead]).layout.title.text == "No run is past 1000"
 
 
 def test_one_depth():

@@ -73,7 +73,7 @@ def fates(runs: Sequence[Record], depth: int = 0) -> go.Figure:
     if len(past) == 1:
         said = f"The one run past 1000 {'learns' if again else 'does not learn'}"
     if best <= RISEN:
-        said += f", and none past {readable(best)}"
+        said += f", nor does any past {readable(best)}" if past else f"; none learns after a loss past {readable(best)}"
     fig = figure(said, (_PEAK, _END))
     theory(fig, np.array([RISEN, RISEN]), np.array([_END.low, _END.high]), "the paper's limit")
     label(fig, RISEN, 2.0, "the paper's limit", TEXT)
