@@ -185,4 +185,4 @@ def test_what_ended_lower_is_told():
     runs += [made("fig1-small", "none", 0.1, seed, 0.1, 40, 32, 10_000) for seed in range(2)]
     assert learning_words.others(small()) == ""
     said = learning_words.others(runs)
-    assert said == "Trained as well: BN at 1 49.5 (49.5 to 49.5) %, 1 of 2 diverged; no BN at 0.1 9.8 (9.5 to 10.0) %."
+    assert said == "Trained as well: BN at 1: 49.5 (49.5 to 49.5) %, 1 of 2 diverged; no BN at 0.1: 9.8 (9.5 to 10.0) %."

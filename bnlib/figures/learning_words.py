@@ -41,7 +41,7 @@ def others(runs: Sequence[Record]) -> str:
     for key, ends in rest.items():
         kept = [end for end in ends if math.isfinite(end)]
         parts = [f"{spread(kept, '.1f')} %"] * bool(kept) + [f"{len(ends) - len(kept)} of {len(ends)} diverged"] * (len(kept) < len(ends))
-        said.append(f"{setting(*key)} {', '.join(parts)}")
+        said.append(f"{setting(*key)}: {', '.join(parts)}")
     return f"Trained as well: {'; '.join(said)}." if said else ""
 
 
