@@ -59,7 +59,8 @@ def at_equal(ladder: Sequence[Record], by: str) -> go.Figure:
         line, marker = {"color": look.colour, "width": 2.5, "dash": look.dash}, {"symbol": look.symbol, "size": 8, "color": look.colour}
         fig.add_scatter(x=at, y=np.minimum(mean, TOP), mode="lines+markers", line=line, marker=marker, name=WORDS[name])
         if len(at):
-            labels.append((float(at[-1]), min(float(mean[-1]), TOP), WORDS[name], look.colour))
+            far = int(at.argmax())  # at equal steps a curve may turn back, where a network has died
+            labels.append((float(at[far]), min(float(mean[far]), TOP), WORDS[name], look.colour))
     gone = [r for r in ladder if r.config.probe is None and r.status != "completed"]
     x, _ = _points(gone, by)
     crosses(fig, np.clip(x, *_ENDS[by]), np.full(len(x), TOP))
