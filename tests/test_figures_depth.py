@@ -189,7 +189,7 @@ def test_a_depth_that_no_rate_trains_ends_the_line_and_stands_at_the_foot(short)
 def test_surviving_asks_less_than_training(short):
     fig = depth.edge_by_depth(short, False)
     assert next(trace for trace in fig.data if trace.name == "without").y == pytest.approx([3.16, 3.16])
-    assert fig.layout.title.text.startswith("Largest rate that does not diverge within 100 updates (first seed), 8 → 110 layers: ")
+    assert fig.layout.title.text.startswith("Largest rate that does not diverge within 100 updates, 8 → 110 layers: ")
 
 
 def test_an_edge_without_records_says_so():

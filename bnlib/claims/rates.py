@@ -17,9 +17,12 @@ from bnlib.train import updates
 FEW = 10  # updates
 
 
-def edges(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, float]:
-    """The largest learning rate that trains, by seed; 0 where none does. A seed counts once all its planned rates are measured."""
-    return {seed: largest_that_trains(row) or 0.0 for seed, row in by_seed(max_lr, norm, depth).items()}
+def edges(max_lr: Sequence[Record], norm: str, depth: int, trains: bool = True) -> dict[int, float]:
+    """The largest learning rate that trains, or that at least does not diverge, by seed; 0 where none does. A seed counts once all its
+    planned rates are measured.
+    """
+    largest = largest_that_trains if trains else largest_that_survives
+    return {seed: largest(row) or 0.0 for seed, row in by_seed(max_lr, norm, depth).items()}
 
 
 def by_seed(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, list[Record]]:

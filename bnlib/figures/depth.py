@@ -14,12 +14,12 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from bnlib import train
-from bnlib.claims import edges, held
+from bnlib.claims import edges
 from bnlib.config import Norm
 from bnlib.figures.marks import crosses, faint, from_paper, joined, label, theory, until
 from bnlib.figures.style import PAPER, RED, SEQUENTIAL, SERIES, TEXT, Axis, coarse, figure, powers
 from bnlib.records import Record
-from bnlib.studies import DEPTHS, LADDER, NORMAL, largest_that_survives, outcome
+from bnlib.studies import DEPTHS, LADDER, NORMAL, outcome
 from bnlib.text import number_text, power_label, readable
 
 Key = tuple[str, int, float]  # normaliser, depth, learning rate
@@ -203,7 +203,7 @@ def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
     fig, said, reach = figure("", (_DEPTH, _EDGE)), [], ""
     for norm in PAIR:
         series = SERIES[norm]
-        found = {depth: edges(max_lr, norm, depth) if trains else _survives(max_lr, norm, depth) for depth in DEPTHS}
+        found = {depth: edges(max_lr, norm, depth, trains) for depth in DEPTHS}
         rows = {depth: {seed: rate or math.nan for seed, rate in rates.items()} for depth, rates in found.items() if rates}
         seeds = sorted({seed for rates in rows.values() for seed in rates})
         faint(fig, [_of_seed(rows, seed) for seed in seeds], series)
@@ -221,7 +221,7 @@ def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
             said.append(f"{series.label} {' → '.join(readable(end) if end else 'none' for end in (middle[0], middle[-1]))}")
             label(fig, max(rows), middle[-1] or _NONE, series.label, series.colour)
             reach = f"{min(rows)} → {max(rows)} layers"
-    what = "trains within 100 updates" if trains else "does not diverge within 100 updates (first seed)"
+    what = "trains within 100 updates" if trains else "does not diverge within 100 updates"
     fig.update_layout(
         title_text=f"Largest rate that {what}, {reach}: {', '.join(said)}" if said else f"Largest rate that {what}: not yet measured"
     )
@@ -234,9 +234,3 @@ def edge_by_depth(max_lr: Sequence[Record], trains: bool) -> go.Figure:
 def _of_seed(rows: Mapping[int, Mapping[int, float]], seed: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     points = [(float(depth), rates[seed]) for depth, rates in rows.items() if seed in rates]
     return np.array([x for x, _ in points]), np.array([y for _, y in points])
-
-
-def _survives(max_lr: Sequence[Record], norm: str, depth: int) -> dict[int, float]:
-    """The largest learning rate at which the first seed does not diverge; empty until all its rates are measured."""
-    row = held(max_lr, norm=norm, depth=depth, seed=0)
-    return {0: largest_that_survives(row) or 0.0} if len(row) == len(LADDER) else {}
