@@ -16,9 +16,10 @@ def test_every_record_verifies():
 
 
 WAIT = {"fig1", "fig1-165", "fig1-plateau", "map", "precision", "variants"}  # for a GPU
+BEGUN = {"variants-small"}  # its other normalisers take a processor some hours
 
 
-@pytest.mark.parametrize("name", [name for name in studies.STUDIES if name not in WAIT])
+@pytest.mark.parametrize("name", [name for name in studies.STUDIES if name not in WAIT | BEGUN])
 def test_no_run_of_a_finished_study_is_missing(name: str):
     assert studies.get(name).missing(RESULTS) == []
 

@@ -106,6 +106,7 @@ from bnlib.claims.learning import (
     no_better_at_equal_rate,
     rate,
     small_rates_overfit,
+    standing,
     unfinished,
 )
 from bnlib.claims.products import (
@@ -293,6 +294,7 @@ __all__ = [
     "small_rates_generalise_worse",
     "small_rates_overfit",
     "spread",
+    "standing",
     "step_text",
     "steps_explode",
     "the_rate_explains_bn",
