@@ -132,6 +132,10 @@ def test_the_table_has_a_row_a_rung():
     assert rows[2].startswith("| nothing | – in 3 of 3 seeds |")
     assert rows[-1] == "| BN everywhere | 1.76 (1.75 to 1.77) | 0.6 (0.6 to 0.6) | 1.76 (1.75 to 1.77) | 1 |"
     assert "not yet measured" in figures.table([])
+    some = [r for r in ladder(fixup={"end": 2.0}) if r.config.train.lr != 0.178 or r.config.seed == 0]
+    assert next(row for row in figures.table(some).splitlines() if "Fixup" in row).endswith("| 1 |")
+    up_to_a_rate_between = [r for r in some if not (claims.trained([r], "fixup", r.config.train.lr) and r.config.train.lr > 0.2)]
+    assert next(row for row in figures.table(up_to_a_rate_between).splitlines() if "Fixup" in row).endswith("| 0.178 |")
 
 
 @pytest.mark.parametrize(("end", "words"), [(1.76, "so far it is the rate"), (2.2, "so far it is not the rate alone")])

@@ -101,4 +101,4 @@ def test_updates_needed_are_counted_to_the_end_of_the_window(monkeypatch: pytest
 def test_rates_that_are_as_fast_are_all_told_and_that_a_window_hides_what_is_faster(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(figures, "needs", lambda *args: {0.01: 45.0, 0.0316: 20.0, 0.1: 20.0, 1.0: np.nan})
     title = figures.progress([], 8, 2.25).layout.title.text
-    assert title.endswith("with BN 20 or fewer at 0.0316 to 0.1; without 20 or fewer at 0.0316 to 0.1")
+    assert title.endswith("with BN 20 or fewer at 0.0316, 0.1; without 20 or fewer at 0.0316, 0.1")

@@ -160,15 +160,17 @@ from bnlib.claims.variants import (
     other_normalisers_do_as_bn,
     other_normalisers_gain,
     other_normalisers_train_as_bn,
+    share_of_gain,
     whole,
 )
-from bnlib.claims.verdict import Verdict, decide, judge, pending, spread
+from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
 
 __all__ = [
     "BN_RATE",
     "NAMES",
     "OTHERS",
     "PAPER",
+    "SEEDS",
     "SHARE",
     "TABLE_1",
     "Verdict",
@@ -284,6 +286,7 @@ __all__ = [
     "rise_is_not_divergence",
     "rung",
     "scaling_gap",
+    "share_of_gain",
     "shrinking",
     "single_parameters_agree",
     "size_has_no_say",

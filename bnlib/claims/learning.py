@@ -31,8 +31,8 @@ def fig1(root: Path | None = None) -> list[Record]:
 
 
 def best(runs: Sequence[Record]) -> list[Record]:
-    """Of runs of several studies those of the one that has most arms of Fig 1, then of the one that has as many seeds of each as a
-    verdict takes; of equals, of the one nearest the paper.
+    """Of runs of several studies those of the one that has most arms of Fig 1, then of the one that has more seeds of each, as far as a
+    verdict takes them; of equals, of the one nearest the paper.
     """
 
     def worth(held: Sequence[Record]) -> tuple[int, int]:
@@ -88,7 +88,7 @@ def standing(runs: Iterable[Record], part: str = "test") -> Float[np.ndarray, " 
 
 
 def ending(accuracies: Float[np.ndarray, " seeds"]) -> str:
-    """Such as "78.1 (77.6 to 78.9) %, 1 of 4 diverged": final accuracies, NaN of a run that diverged."""
+    """Such as "78.1 (77.6 to 78.9) %, 1 of 4 diverged": final accuracies, not finite of a run that diverged."""
     there = accuracies[np.isfinite(accuracies)]
     gone = f"{len(accuracies) - len(there)} of {len(accuracies)} diverged"
     if len(there) == len(accuracies):

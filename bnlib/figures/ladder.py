@@ -142,7 +142,7 @@ def losses(ladder: Sequence[Record], lr: float) -> go.Figure:
 
 
 def _ends(ladder: Sequence[Record], lr: float) -> str:
-    """The rungs from the lowest loss at the end to the highest, medians over seeds, and in how many of these it diverged."""
+    """The rungs from the lowest loss at the end to the highest, medians over seeds, and on how many of these each diverged."""
     ends = {name: [loss(r) for r in trained(ladder, name, lr)] for name in RUNGS}
     middle = {name: float(np.median(values)) for name, values in ends.items() if values}
     said = []
@@ -207,7 +207,7 @@ def _change(init: Sequence[Record], ladder: Sequence[Record], measure: str) -> s
 
 def largest(ladder: Sequence[Record], name: str) -> str:
     """The largest of the rates at which a rung trains (loss below 2.2 in the end) on every seed, in words."""
-    held = {lr: trained(ladder, name, lr) for lr in CAUSAL_RATES}
+    held = {lr: trained(ladder, name, lr) for lr in rates_of(name)}
     good = [lr for lr, runs in held.items() if runs and all(loss(r) < 2.2 for r in runs)]
     return number_text(max(good)) if good else "none of these"
 

@@ -163,7 +163,7 @@ def _apart(points: float, unit: str) -> str:
 def median_gain(runs: Sequence[Record], better: str, worse: str, part: str = "test") -> float:
     """Points of final accuracy between two arms, the median over the seeds that both have; NaN where one of them diverged."""
     points = gain(runs, better, worse, part)
-    return float(np.median(points)) if len(points) else math.nan
+    return float(np.median(points)) if len(points) and np.isfinite(points).all() else math.nan
 
 
 def _one_arm(seeds: Sequence[Record], arm: str, part: str) -> str:

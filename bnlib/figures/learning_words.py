@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnlib.claims import PAPER as PAPERS
-from bnlib.claims import arms, final, rate, spread
+from bnlib.claims import arms, ending, final, rate
 from bnlib.claims.learning import FITTED
 from bnlib.figures.learning import digitised, epochs_of, setting
 from bnlib.records import Record
@@ -37,11 +37,7 @@ def others(runs: Sequence[Record]) -> str:
     for run in runs:
         if run.config.model and run.config.train and not run.config.train.steps and run.config.run_id not in chosen:
             rest.setdefault((run.config.model.norm, run.config.train.lr), []).append(final(run))
-    said = []
-    for key, ends in rest.items():
-        kept = [end for end in ends if math.isfinite(end)]
-        parts = [f"{spread(kept, '.1f')} %"] * bool(kept) + [f"{len(ends) - len(kept)} of {len(ends)} diverged"] * (len(kept) < len(ends))
-        said.append(f"{setting(*key)}: {', '.join(parts)}")
+    said = [f"{setting(*key)}: {ending(np.array(ends))}" for key, ends in rest.items()]
     return f"Trained as well: {'; '.join(said)}." if said else ""
 
 

@@ -165,10 +165,10 @@ def progress(max_lr: Sequence[Record], depth: int, loss: float) -> go.Figure:
 
 
 def _fewest(rates: Float[np.ndarray, " n"], updates: Float[np.ndarray, " n"]) -> str:
-    """Such as "45 at 0.1", or "20 or fewer at 0.0316 to 0.1": a mean over 20 losses tells of nothing sooner."""
+    """Such as "45 at 0.1", or "20 or fewer at 0.0316, 0.1": a mean over 20 losses tells of nothing sooner."""
     least = float(updates.min())
-    ends = dict.fromkeys(number_text(float(rate)) for rate in rates[updates == least][[0, -1]])
-    return f"{least:.0f}{' or fewer' * (least == WINDOW)} at {' to '.join(ends)}"
+    fastest = ", ".join(number_text(float(rate)) for rate in rates[updates == least])
+    return f"{least:.0f}{' or fewer' * (least == WINDOW)} at {fastest}"
 
 
 def needs(max_lr: Sequence[Record], norm: str, depth: int, loss: float) -> Mapping[float, float]:

@@ -17,7 +17,7 @@ INSTALLED = Path(__file__).parents[1] / "results"
 
 
 class NoRecord(RecordError):
-    """There is no record with the settings that were asked for. The message names the nearest, and the command that makes it."""
+    """There is no record with the settings that were asked for. The message of `select` names the nearest, and the command for it."""
 
 
 def results_dir(root: Path | str | None = None) -> Path:

@@ -19,14 +19,14 @@ RUNGS: dict[str, tuple[dict[str, Any], float]] = {  # settings of the model, and
     "batch": ({"norm": "batch"}, 0.0),
 }
 CAUSAL_RATES = LADDER[6:11]  # 0.01 to 1, in half-decades
-BESIDE = {"fixup": 0.178, "skipinit": 0.562}  # half way between two of them, where a rung's step passes BN's
+BESIDE = {"fixup": (0.178,), "skipinit": (0.562,)}  # half way between two of them, where a rung's step passes BN's
 # The rates of the first updates at depth 110: BN's for each rung, and before it the normal one of those that have a smaller.
 FIRST: dict[str, tuple[float, ...]] = dict.fromkeys(RUNGS, (0.1,)) | {"none": (1e-4, 0.1), "last-features": (0.03, 0.1)}
 
 
 def rates_of(name: str) -> list[float]:
     """The rates at which a rung is trained for 100 updates, rising."""
-    return sorted({*CAUSAL_RATES, BESIDE.get(name, CAUSAL_RATES[0])})
+    return sorted((*CAUSAL_RATES, *BESIDE.get(name, ())))
 
 
 def rung(config: RunConfig) -> str:
@@ -58,8 +58,9 @@ def _ladder_runs() -> Iterator[RunConfig]:
             yield _run(seed, name, 20, lr=lr, steps=100)
     for seed, name in product(range(3), RUNGS):
         yield _run(seed, name, 20, lr=CAUSAL_RATES[-1], steps=100)
-    for seed, (name, lr) in product(range(3), BESIDE.items()):
-        yield _run(seed, name, 20, lr=lr, steps=100)
+    for seed, (name, rates) in product(range(3), BESIDE.items()):
+        for lr in rates:
+            yield _run(seed, name, 20, lr=lr, steps=100)
 
 
 CAUSAL = (Study("ladder", "none, clipping, Fixup, SkipInit, BN at the end and BN, at equal rates", tuple(_ladder_runs()), relative.of_run),)

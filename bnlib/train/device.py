@@ -99,10 +99,9 @@ def compiled(net: ResNet) -> nn.Module:
 
     What cannot be compiled is an error: left to itself torch would run it eagerly, and not say so.
     """
-    from torch import _dynamo as dynamo  # a second to import
-
     # Five kinds of block in two sizes of mini-batch are ten versions of one function; torch gives up after eight.
-    dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, VERSIONS)
+    limits = torch._dynamo.config
+    limits.cache_size_limit = max(limits.cache_size_limit, VERSIONS)
     fast = copy.copy(net)
     blocks: list[nn.Module] = [torch.compile(block, dynamic=False, fullgraph=True) for block in net.blocks]  # type: ignore[misc]
     fast._modules = {**net._modules, "blocks": nn.Sequential(*blocks)}
