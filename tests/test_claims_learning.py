@@ -171,6 +171,24 @@ def test_a_run_that_diverges_counts_against_its_own_arm(arm: tuple[str, float], 
     assert not {"nan", "inf"} & set(re.findall(r"\w+", verdict(runs(3)).because))
 
 
+def better(end: float, seeds: int = 3) -> list:
+    """Trainings without BN at another rate, beside those of Fig 1 at small scale."""
+    return [made("fig1-small", "none", 0.0316, seed, end, 40, 32, 10_000) for seed in range(seeds)]
+
+
+@pytest.mark.parametrize(("end", "word"), [(0.55, "reproduced"), (0.70, "reproduced"), (0.75, "partly")])
+def test_the_larger_rate_is_to_win_over_none_at_its_best_too(end: float, word: str):
+    verdict = claims.large_rate_wins([*small(3), *better(end)])
+    assert verdict.word == word
+    assert ("no BN at 0.0316, the best for it of the rates tried, ends at" in verdict.because) == (end > 0.60)
+
+
+def test_the_best_rate_without_bn_has_as_many_seeds_as_the_arm():
+    assert claims.rate(claims.without([*small(3), *better(0.70)])) == 0.0316
+    assert claims.rate(claims.without([*small(3), *better(0.70, seeds=2)])) == 0.01
+    assert claims.without(better(0.70)) == claims.without([]) == []
+
+
 def test_both_diverged_is_no_gain():
     runs = [made("fig1", *arm, seed, 0.9, 165, diverged=3) for arm in (("batch", 0.1), ("none", 1e-4)) for seed in range(3)]
     assert np.isnan(claims.gain(runs, "large", "none")).all()

@@ -183,6 +183,13 @@ def test_there_is_no_part_of_a_gain_that_there_is_not(low, high, end, word):
     assert "nan" not in verdict.because
 
 
+def test_the_gain_is_counted_from_none_at_its_best():
+    runs = [*small(0.60, 0.80), *whole("variants-small", 0.0316, 0.75, 32, norm="last-features")]
+    runs += whole("fig1-small", 0.0316, 0.72, 32, norm="none")
+    assert claims.share_of_gain(runs) == pytest.approx([3 / 8] * 3)
+    assert claims.last_bn_captures_most(runs).word == "not reproduced"
+
+
 def test_at_small_scale_bn_at_the_end_counts_at_the_rung_beside_the_papers_rate():
     other = whole("variants-small", 0.1, 0.75, 32, norm="last-features")
     assert claims.last_bn_captures_most([*small(0.60, 0.80), *other]).word == "not yet measured"

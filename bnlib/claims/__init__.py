@@ -108,6 +108,7 @@ from bnlib.claims.learning import (
     small_rates_overfit,
     standing,
     unfinished,
+    without,
 )
 from bnlib.claims.products import (
     density_blows_up,
@@ -316,4 +317,5 @@ __all__ = [
     "wall_stays",
     "welch",
     "whole",
+    "without",
 ]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from bnlib import studies
 from bnlib.claims.evidence import recorded, together
 from bnlib.claims.statistics import no_better, welch
-from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, spread
+from bnlib.claims.verdict import SEEDS, Verdict, judge, spread
 from bnlib.records import Record
 from bnlib.sources import paper
 
@@ -54,6 +54,19 @@ def arms(runs: Sequence[Record]) -> dict[str, list[Record]]:
     whole = [run for run in runs if run.config.train is not None and not run.config.train.steps]
     found = {arm: [run for run in whole if _setting(run) == ARMS.get(run.config.study, {}).get(arm, ())] for arm in PAPER}
     return {arm: sorted(seeds, key=lambda r: r.config.seed) for arm, seeds in found.items() if seeds}
+
+
+def without(runs: Sequence[Record]) -> list[Record]:
+    """The whole trainings without BN at that of the rates tried at which they end highest, in the median; of the rates that have at least
+    as many seeds as the arm `none`.
+    """
+    whole = [run for run in runs if run.config.train is not None and not run.config.train.steps and (_setting(run) or ("", 0))[0] == "none"]
+    by_rate: dict[float, list[Record]] = {}
+    for run in sorted(whole, key=lambda r: r.config.seed):
+        by_rate.setdefault(rate([run]), []).append(run)
+    least = len(arms(runs).get("none", ()))
+    tried = [seeds for seeds in by_rate.values() if len(seeds) >= least > 0]
+    return max(tried, key=lambda seeds: float(np.median(standing(seeds))), default=[])
 
 
 def first_updates(root: Path | None = None) -> dict[str, list[Record]]:
@@ -105,18 +118,31 @@ def gain(runs: Sequence[Record], better: str, worse: str, part: str = "test") ->
 
 
 def large_rate_wins(runs: Sequence[Record]) -> Verdict:
-    """Fig 1, on the `best` of the runs. BN at the large rate ends at least 5 points above the unnormalised network.
+    """Fig 1, on the `best` of the runs. BN at the large rate ends at least 5 points above the unnormalised network, at its rate and at the
+    best for it of those that were tried, a part each.
 
     The paper's curves end 11.3 points apart, as digitised; its widest band is one point to either side. Half the effect leaves room for
-    a smaller network and fewer images, and is beyond what seeds do.
+    a smaller network and fewer images, and is beyond what seeds do. The second part was added when it was known that there is a better.
     """
     runs = best(runs)
-    points = gain(runs, "large", "none")
-    return Verdict(
+    points, above, other = gain(runs, "large", "none"), *over_best(runs)
+    return judge(
         "A network with BN at a larger learning rate ends well above one without BN at the rate that it needs.",
-        decide(points >= BETTER),
-        _because(runs, ("large", "none")),
+        {"5 points above none at its rate": points >= BETTER, "5 points above none at its best": above >= BETTER},
+        _because(runs, ("large", "none")) + other,
     )
+
+
+def over_best(runs: Sequence[Record]) -> tuple[Float[np.ndarray, " seeds"], str]:
+    """Points of final accuracy of BN at the large rate over the network `without` BN at its best, for each seed that both have; and in
+    words, where that rate is not that of the arm `none`.
+    """
+    large, none = together(arms(runs).get("large", []), without(runs))
+    with np.errstate(invalid="ignore"):
+        points: Float[np.ndarray, " seeds"] = standing(large) - standing(none)
+    if not none or rate(none) == rate(arms(runs)["none"]):
+        return points, ""
+    return points, f"; no BN at {rate(none):g}, the best for it of the rates tried, ends at {ending(standing(none))}"
 
 
 def fig1_is_the_papers(runs: Sequence[Record]) -> Verdict:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnlib.claims import PAPER as PAPERS
-from bnlib.claims import arms, ending, final, rate
+from bnlib.claims import arms, ending, final, rate, standing, without
 from bnlib.claims.learning import FITTED
 from bnlib.figures.learning import digitised, epochs_of, setting
 from bnlib.records import Record
@@ -47,7 +47,7 @@ def caveats(runs: Sequence[Record]) -> str:
     if not {"matched", "none"} <= held.keys():
         return ""
     fits = {arm: float(np.median([final(run, "train") for run in held[arm]])) for arm in ("matched", "none")}
-    said, epochs, own = [], epochs_of(held["none"][0]), rate(held["none"])
+    said, epochs, own, best = [], epochs_of(held["none"][0]), rate(held["none"]), without(runs)
     if all(fit < FITTED for fit in fits.values()):
         said.append(
             f"After {epochs:,} epochs neither training has finished: of their training images the network with BN has "
@@ -55,8 +55,10 @@ def caveats(runs: Sequence[Record]) -> str:
         )
     whole = [run.config for run in runs if run.config.train and not run.config.train.steps]
     tried = sorted({c.train.lr for c in whole if c.train and c.model and c.model.norm == "none"})
-    if higher := [lr for lr in tried if lr > own]:
-        said.append(f"And without BN no rate between {own:g} and {higher[0]:g} was tried: one of them might serve it better.")
+    if rate(best) != own:
+        said.append(f"Without BN {rate(best):g} serves better than {own:g}: at it the network ends at {ending(standing(best))}.")
+    if higher := [lr for lr in tried if lr > rate(best)]:
+        said.append(f"And without BN no rate between {rate(best):g} and {higher[0]:g} was tried: one of them might serve it better.")
     return " ".join(said)
 
 
