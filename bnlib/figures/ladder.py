@@ -4,6 +4,7 @@ Records of the studies `ladder` and, of networks at initialisation, `init` in, f
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,8 +66,10 @@ def at_equal(ladder: Sequence[Record], by: str) -> go.Figure:
     x, _ = _points(gone, by)
     crosses(fig, np.clip(x, *_ENDS[by]), np.full(len(x), TOP))
     if gone:
-        fig.update_layout(margin_t=30)
-        note(fig, f"✕ diverged: {'; '.join(_where(gone, name) for name in RUNGS if any(rung(r.config) == name for r in gone))}")
+        said = f"✕ diverged: {'; '.join(_where(gone, name) for name in RUNGS if any(rung(r.config) == name for r in gone))}"
+        lines = textwrap.wrap(said, 40)  # a narrow window takes no longer ones
+        fig.update_layout(margin_t=14 + 16 * len(lines))
+        note(fig, "<br>".join(lines))
     _reference(fig, ladder, by)
     labels_apart(fig, labels)
     return fig
