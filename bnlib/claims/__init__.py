@@ -107,6 +107,7 @@ from bnlib.claims.learning import (
     rate,
     small_rates_overfit,
     standing,
+    trainings,
     unfinished,
     without,
 )
@@ -306,6 +307,7 @@ __all__ = [
     "total_growth",
     "toy_explains_plain",
     "trained",
+    "trainings",
     "trunk_grows_as_root",
     "unfinished",
     "unnormalised_needs_a_small_rate",

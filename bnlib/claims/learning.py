@@ -51,19 +51,24 @@ def arms(runs: Sequence[Record]) -> dict[str, list[Record]]:
     between   with BN, at a rate between that and the
     large     rate that BN permits
     """
-    whole = [run for run in runs if run.config.train is not None and not run.config.train.steps]
-    found = {arm: [run for run in whole if _setting(run) == ARMS.get(run.config.study, {}).get(arm, ())] for arm in PAPER}
+    found = {arm: [run for run in trainings(runs) if _setting(run) == ARMS.get(run.config.study, {}).get(arm, ())] for arm in PAPER}
     return {arm: sorted(seeds, key=lambda r: r.config.seed) for arm, seeds in found.items() if seeds}
+
+
+def trainings(runs: Iterable[Record]) -> list[Record]:
+    """The runs of whole epochs, without those of a few updates."""
+    return [run for run in runs if run.config.train is not None and not run.config.train.steps]
 
 
 def without(runs: Sequence[Record]) -> list[Record]:
     """The whole trainings without BN at that of the rates tried at which they end highest, in the median; of the rates that have at least
     as many seeds as the arm `none`.
     """
-    whole = [run for run in runs if run.config.train is not None and not run.config.train.steps and (_setting(run) or ("", 0))[0] == "none"]
     by_rate: dict[float, list[Record]] = {}
-    for run in sorted(whole, key=lambda r: r.config.seed):
-        by_rate.setdefault(rate([run]), []).append(run)
+    for run in sorted(trainings(runs), key=lambda r: r.config.seed):
+        norm, lr = _setting(run) or ("", 0.0)
+        if norm == "none":
+            by_rate.setdefault(lr, []).append(run)
     least = len(arms(runs).get("none", ()))
     tried = [seeds for seeds in by_rate.values() if len(seeds) >= least > 0]
     return max(tried, key=lambda seeds: float(np.median(standing(seeds))), default=[])
@@ -112,8 +117,13 @@ def ending(accuracies: Float[np.ndarray, " seeds"]) -> str:
 def gain(runs: Sequence[Record], better: str, worse: str, part: str = "test") -> Float[np.ndarray, " seeds"]:
     """Points of final accuracy between two arms, for each seed that both have; not finite where one diverged, NaN where both did."""
     one, other = together(*(arms(runs).get(arm, []) for arm in (better, worse)))
+    return above(one, other, part)
+
+
+def above(better: Sequence[Record], worse: Sequence[Record], part: str = "test") -> Float[np.ndarray, " seeds"]:
+    """Points of final accuracy by which each run stands above its like; not finite where one diverged, NaN where both did."""
     with np.errstate(invalid="ignore"):
-        points: Float[np.ndarray, " seeds"] = standing(one, part) - standing(other, part)
+        points: Float[np.ndarray, " seeds"] = standing(better, part) - standing(worse, part)
     return points
 
 
@@ -125,10 +135,10 @@ def large_rate_wins(runs: Sequence[Record]) -> Verdict:
     a smaller network and fewer images, and is beyond what seeds do. The second part was added when it was known that there is a better.
     """
     runs = best(runs)
-    points, above, other = gain(runs, "large", "none"), *over_best(runs)
+    points, over, other = gain(runs, "large", "none"), *over_best(runs)
     return judge(
         "A network with BN at a larger learning rate ends well above one without BN at the rate that it needs.",
-        {"5 points above none at its rate": points >= BETTER, "5 points above none at its best": above >= BETTER},
+        {"5 points above none at its rate": points >= BETTER, "5 points above none at its best": over >= BETTER},
         _because(runs, ("large", "none")) + other,
     )
 
@@ -138,8 +148,7 @@ def over_best(runs: Sequence[Record]) -> tuple[Float[np.ndarray, " seeds"], str]
     words, where that rate is not that of the arm `none`.
     """
     large, none = together(arms(runs).get("large", []), without(runs))
-    with np.errstate(invalid="ignore"):
-        points: Float[np.ndarray, " seeds"] = standing(large) - standing(none)
+    points = above(large, none)
     if not none or rate(none) == rate(arms(runs)["none"]):
         return points, ""
     return points, f"; no BN at {rate(none):g}, the best for it of the rates tried, ends at {ending(standing(none))}"

@@ -14,7 +14,7 @@ from bnlib.claims.divergence import explodes_at, step_text
 from bnlib.claims.evidence import complete_seeds, held, together
 from bnlib.claims.initialisation import beginning, cancellation, growth
 from bnlib.claims.ladder import BN_RATE, each_progress, keeps_up, trained
-from bnlib.claims.learning import BETTER, about, arms, ending, standing, unfinished, without
+from bnlib.claims.learning import BETTER, about, above, arms, ending, standing, unfinished, without
 from bnlib.claims.rates import by_seed, edge_text
 from bnlib.claims.statistics import interval
 from bnlib.claims.verdict import SEEDS, Verdict, decide, judge, pending, spread
@@ -184,11 +184,10 @@ def share_of_gain(records: Sequence[Record]) -> Float[np.ndarray, " seeds"]:
     """Of what BN everywhere gains in final test accuracy over the network without, the share that one BN at the end has. NaN where BN
     everywhere gains nothing, or a run diverged.
     """
-    low, high, ours = map(standing, whole(records, ("none", "large"), ("last-features",)))
-    with np.errstate(invalid="ignore"):
-        gained, all_of_it = ours - low, high - low
-        share: Float[np.ndarray, " seeds"] = np.where(np.isfinite(gained) & (all_of_it > 0), gained / all_of_it, np.nan)
-    return share
+    none, batch, last = whole(records, ("none", "large"), ("last-features",))
+    gained, all_of_it = above(last, none), above(batch, none)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.isfinite(gained) & (all_of_it > 0), gained / all_of_it, np.nan)
 
 
 def last_bn_captures_most(records: Sequence[Record]) -> Verdict:
@@ -203,13 +202,12 @@ def last_bn_captures_most(records: Sequence[Record]) -> Verdict:
     if len(last) < SEEDS:
         return pending(claim, len(last))
     low, high, ours = map(standing, (none, batch, last))
-    with np.errstate(invalid="ignore"):
-        gained, whole_gain = ours - low, high - low
+    gained, all_of_it = above(last, none), above(batch, none)
     share = share_of_gain(records)
     part = f", so {spread(100 * share, '.0f')} % of the gain" if np.isfinite(share).all() else ""
     return Verdict(
         claim,
-        decide((high > low) & (gained >= 0.5 * whole_gain)),
+        decide((all_of_it > 0) & (gained >= 0.5 * all_of_it)),
         f"{about([*none, *batch])}: test accuracy {ending(ours)}, between {ending(low)} without BN{interval(ours, low)} and "
         f"{ending(high)} with BN everywhere{interval(ours, high)}{part}{unfinished({'none': none, 'large': batch})}",
     )
@@ -224,11 +222,9 @@ def other_normalisers_gain(records: Sequence[Record]) -> Verdict:
     if len(none) < SEEDS:
         return pending(claim, len(none))
     low, ends = standing(none), [standing(row) for row in rows]
-    with np.errstate(invalid="ignore"):
-        gained = [end - low for end in ends]
     said = "; ".join(f"{name} {ending(end)}{interval(end, low)}" for name, end in zip(OTHERS.values(), ends, strict=True))
     return judge(
         claim,
-        {f"5 points with {name}": points >= BETTER for name, points in zip(OTHERS.values(), gained, strict=True)},
+        {f"5 points with {name}": above(row, none) >= BETTER for name, row in zip(OTHERS.values(), rows, strict=True)},
         f"{about(none)}: test accuracy: {said}; without any {ending(low)}{unfinished({'none': none})}",
     )

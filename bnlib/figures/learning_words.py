@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnlib.claims import PAPER as PAPERS
-from bnlib.claims import arms, ending, final, rate, standing, without
+from bnlib.claims import arms, ending, final, rate, standing, trainings, without
 from bnlib.claims.learning import FITTED
 from bnlib.figures.learning import digitised, epochs_of, setting
 from bnlib.records import Record
@@ -34,8 +34,8 @@ def others(runs: Sequence[Record]) -> str:
     """In words, what became of the settings at other rates than those of the arms."""
     chosen = {run.config.run_id for seeds in arms(runs).values() for run in seeds}
     rest: dict[tuple[str, float], list[float]] = {}
-    for run in runs:
-        if run.config.model and run.config.train and not run.config.train.steps and run.config.run_id not in chosen:
+    for run in trainings(runs):
+        if run.config.model and run.config.train and run.config.run_id not in chosen:
             rest.setdefault((run.config.model.norm, run.config.train.lr), []).append(final(run))
     said = [f"{setting(*key)}: {ending(np.array(ends))}" for key, ends in rest.items()]
     return f"Trained as well: {'; '.join(said)}." if said else ""
@@ -53,7 +53,7 @@ def caveats(runs: Sequence[Record]) -> str:
             f"After {epochs:,} epochs neither training has finished: of their training images the network with BN has "
             f"{fits['matched']:.0f} % right, the one without {fits['none']:.0f} %."
         )
-    whole = [run.config for run in runs if run.config.train and not run.config.train.steps]
+    whole = [run.config for run in trainings(runs)]
     tried = sorted({c.train.lr for c in whole if c.train and c.model and c.model.norm == "none"})
     if rate(best) != own:
         said.append(f"Without BN {rate(best):g} serves better than {own:g}: at it the network ends at {ending(standing(best))}.")

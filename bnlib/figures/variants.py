@@ -40,7 +40,6 @@ KEY = "○ Xavier · ● He · ▲ PyTorch's default"
 DEPTH = Axis("depth", 0, 150, ticks=(8, 20, 32, 44, 56, 110))
 SINGLE = ("none", "last-features", "batch")
 PARTS = {"none": "without BN", "last-features": "with BN at the end", "batch": "with BN"}
-IMAGES = {"test images": "test", "training images": "train"}
 BEYOND = 2.0  # where a step is drawn that is longer than any measured
 
 

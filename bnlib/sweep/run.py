@@ -98,19 +98,19 @@ class _Sweep:
 
     def go(self, engine: Executor) -> bool:
         """Start runs and wait for them, until none is left or none may start. True where a fresh engine is to go on."""
-        todo = self.missing()
+        waiting = self.missing()
         while True:
             try:
-                while todo and len(self.running) < self.workers and not self.broken and not self.over():
-                    self.start(engine, todo.pop(0))
+                while waiting and len(self.running) < self.workers and not self.broken and not self.over():
+                    self.start(engine, waiting.pop(0))
                 if not self.running:
                     return self.renew()
-                self.listener.moved(list(self.running.values()), len(todo) + len(self.running))
+                self.listener.moved(list(self.running.values()), len(waiting) + len(self.running))
                 done = wait(self.running, 0.5, FIRST_COMPLETED).done
                 for future in done:
                     self.end(self.running.pop(future), future)
                 if done:
-                    todo = self.missing()
+                    waiting = self.missing()
                 if self.over():
                     self.wind_down()
             except KeyboardInterrupt:
